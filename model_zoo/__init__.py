@@ -1,0 +1,1 @@
+"""Models: what there is, how each is loaded, and what each provides."""
