@@ -1,0 +1,1 @@
+"""The dashboard: pages that put several vision models side by side."""

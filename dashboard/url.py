@@ -1,0 +1,66 @@
+"""Keeps what is chosen in the link, and adopts what a link says.
+
+Streamlit binds single widgets to the link by itself (``bind="query-params"``). This module is for what is no single
+widget: the models, the images, the layer and the clicked point. ``begin`` runs before a page and ``publish`` after it.
+"""
+
+import streamlit as st
+
+NAMES = ("model", "image", "layer", "head", "query", "at")
+_CHOSEN, _PUBLISHED, _PAGE, _NOTES, _ARRIVED = "chosen", "published", "page", "notes", "arrived"
+
+
+def begin(page: str) -> None:
+    """Adopt what the link says when it was opened or when the browser went back; call once per run."""
+    state = st.session_state
+    linked = {name: tuple(st.query_params.get_all(name)) for name in NAMES if name in st.query_params}
+    if _CHOSEN not in state:
+        state[_CHOSEN], state[_NOTES] = linked, []
+        state[_ARRIVED] = {name: st.query_params.get_all(name) for name in st.query_params if name not in NAMES}
+    elif state.get(_PAGE) == page and linked != state.get(_PUBLISHED):
+        state[_CHOSEN] = linked
+    state[_PAGE] = page
+
+
+def publish() -> None:
+    """Write what is chosen into the link, and note which of the link's other values were not possible."""
+    chosen: dict[str, tuple[str, ...]] = st.session_state[_CHOSEN]
+    for name in NAMES:
+        values = list(chosen.get(name, ()))
+        if values and st.query_params.get_all(name) != values:
+            st.query_params[name] = values
+        elif not values and name in st.query_params:
+            del st.query_params[name]
+    st.session_state[_PUBLISHED] = {name: values for name, values in chosen.items() if values}
+    for name, values in st.session_state.pop(_ARRIVED, {}).items():
+        if name in st.session_state and str(st.session_state[name]).lower() != ",".join(values).lower():
+            note(f"The link's {name[:20]}={','.join(values)[:40]} was not possible here and was reset.")
+
+
+def get(name: str) -> tuple[str, ...]:
+    """All values of one name."""
+    values: tuple[str, ...] = st.session_state[_CHOSEN].get(name, ())
+    return values
+
+
+def first(name: str) -> str:
+    """The first value of a name, empty without one."""
+    return next(iter(get(name)), "")
+
+
+def put(name: str, *values: str) -> None:
+    """Choose; the link follows at the end of the run."""
+    st.session_state[_CHOSEN] = {**st.session_state[_CHOSEN], name: values}
+
+
+def note(sentence: str) -> None:
+    """Tell the user something quietly at the end of this run."""
+    if sentence not in st.session_state[_NOTES]:
+        st.session_state[_NOTES].append(sentence)
+
+
+def take_notes() -> list[str]:
+    """The notes so far; each is taken once."""
+    notes: list[str] = st.session_state[_NOTES]
+    st.session_state[_NOTES] = []
+    return notes

@@ -1,0 +1,1 @@
+"""One file per page; each holds a ``PAGE`` and what it draws."""
