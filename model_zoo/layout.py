@@ -1,0 +1,200 @@
+"""Where in a native timm model the canonical points lie. The only place that knows timm's module names."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+Kind = Literal["global", "window", "class", "pool"]
+
+
+@dataclass(frozen=True)
+class AttentionLayer:
+    """One attention layer as the probes see it.
+
+    Attributes:
+        name: module path in the native model.
+        heads: attention heads.
+        grid: patches down and across among the keys.
+        prefix: prefix tokens among the keys, before the patches.
+        kind: ``global`` (every token asks every token), ``window`` (Swin: patches ask their window), ``class``
+            (CaiT: only CLS asks) or ``pool`` (SigLIP: a learned query pools the tokens).
+        window: window height and width, patches; (0, 0) where there is none.
+        shift: how far the windows are rolled, patches.
+        is_distribution: whether a row is non-negative and sums to one; not so where heads are mixed after the softmax.
+    """
+
+    name: str
+    heads: int
+    grid: tuple[int, int]
+    prefix: int
+    kind: Kind = "global"
+    window: tuple[int, int] = (0, 0)
+    shift: tuple[int, int] = (0, 0)
+    is_distribution: bool = True
+
+    @property
+    def keys(self) -> int:
+        """Tokens that can be attended to."""
+        return self.prefix + self.grid[0] * self.grid[1]
+
+    @property
+    def queries(self) -> int:
+        """Tokens that ask."""
+        return 1 if self.kind in ("class", "pool") else self.keys
+
+    @property
+    def has_cls(self) -> bool:
+        """Whether query row 0 is the CLS token, or the one query that pools in its stead."""
+        return self.kind in ("class", "pool") or self.prefix > 0
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where an activation is read: the output of a module, or its first input.
+
+    Attributes:
+        module: module path.
+        side: which end of it.
+        prefix: prefix tokens before the patches at this point.
+        grid: patches down and across of a three-dimensional activation; (0, 0) where the activation has none.
+        channels_last: whether a four-dimensional activation is (batch, height, width, channels).
+    """
+
+    module: str
+    side: Literal["in", "out"]
+    prefix: int
+    grid: tuple[int, int] = (0, 0)
+    channels_last: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What `describe` finds; see `model_zoo.adapter.ModelSpec` for the fields."""
+
+    patch: int
+    grid: tuple[int, int]
+    prefix: tuple[str, ...]
+    layers: tuple[AttentionLayer, ...]
+    taps: dict[str, Tap]
+    no_attention: str | None
+
+
+def describe(model: nn.Module, input_size: tuple[int, int]) -> Layout:
+    """Find patches, prefix tokens, attention layers and readable points of a timm model.
+
+    The order of ``layers`` is the order in which they run. Facets (``query.L``, ``key.L``, ``value.L``) are read from
+    the attention call itself and listed for layers with global attention that runs fused.
+    """
+    patch = _patch(model)
+    grid = (input_size[0] // patch, input_size[1] // patch) if patch else (0, 0)
+    prefix = _prefix(model)
+    layers = tuple(_attention_layers(model, grid, len(prefix)))
+    reason = None if layers else _no_attention(model)
+    return Layout(patch, grid, prefix, layers, _taps(model, layers, len(prefix), grid), reason)
+
+
+def _no_attention(model: nn.Module) -> str:
+    name = type(model).__name__
+    if any("attention" in type(m).__name__.lower() or hasattr(m, "num_heads") for m in model.modules()):
+        return f"{name} pools its keys or mixes attention with convolution, so its rows are no maps over the patches"
+    return f"{name} is a convolutional network: it has no attention"
+
+
+def _patch(model: nn.Module) -> int:
+    embed = getattr(model, "patch_embed", None) or getattr(model, "pixel_embed", None)
+    size = getattr(embed, "patch_size", None)
+    if size is None:
+        return 0
+    return int(size[0] if isinstance(size, tuple) else size)
+
+
+def _prefix(model: nn.Module) -> tuple[str, ...]:
+    count = int(getattr(model, "num_prefix_tokens", 0) or 0)
+    names = [n for n, attribute in (("cls", "cls_token"), ("dist", "dist_token")) if _has(model, attribute)]
+    names = names[:count]
+    return (*names, *(f"reg{i + 1}" for i in range(count - len(names))))
+
+
+def _has(model: nn.Module, attribute: str) -> bool:
+    return getattr(model, attribute, None) is not None
+
+
+def _attention_layers(model: nn.Module, grid: tuple[int, int], prefix: int) -> Iterator[AttentionLayer]:
+    for name, module in model.named_modules():
+        kind = type(module).__name__
+        heads = int(getattr(module, "num_heads", 0) or 0)
+        if kind == "WindowAttention" and heads:
+            block = model.get_submodule(name.rpartition(".")[0])
+            yield AttentionLayer(
+                name, heads, _pair(block.input_resolution), 0, "window", _pair(block.window_size), _pair(block.shift_size)
+            )
+        elif kind == "ClassAttn":
+            yield AttentionLayer(name, heads, grid, prefix, "class")
+        elif kind in ("TalkingHeadAttn", "GPSA"):  # these run before CLS joins the patches
+            yield AttentionLayer(name, heads, grid, 0, is_distribution=kind != "TalkingHeadAttn")
+        elif kind == "AttentionPoolLatent" and heads and module.latent_len == 1:
+            yield AttentionLayer(name, heads, grid, prefix, "pool")
+        elif heads and name.endswith((".attn", ".attn_out")) and hasattr(module, "attn_drop") and _plain(model):
+            yield AttentionLayer(name, heads, grid, prefix)
+
+
+def _plain(model: nn.Module) -> bool:
+    """Whether the model keeps one token sequence of prefix and patches from the first block to the last."""
+    return isinstance(getattr(model, "blocks", None), (nn.ModuleList, nn.Sequential)) and _patch(model) > 0
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Residual blocks with their paths, in the order they run."""
+    if isinstance(getattr(model, "blocks", None), (nn.ModuleList, nn.Sequential)):
+        groups = [("blocks", model.blocks), ("blocks_token_only", getattr(model, "blocks_token_only", ()))]
+        return [(f"{path}.{i}", block) for path, group in groups for i, block in enumerate(group)]
+    if hasattr(model, "layers") and isinstance(model.layers, (nn.ModuleList, nn.Sequential)):
+        return [
+            (f"layers.{s}.blocks.{i}", block)
+            for s, stage in enumerate(model.layers)
+            for i, block in enumerate(getattr(stage, "blocks", ()))
+        ]
+    stages = [(f"layer{s}", getattr(model, f"layer{s}")) for s in range(1, 5) if hasattr(model, f"layer{s}")]
+    return [(f"{path}.{i}", block) for path, stage in stages for i, block in enumerate(stage)]
+
+
+def _taps(
+    model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, grid: tuple[int, int]
+) -> dict[str, Tap]:
+    blocks = _blocks(model)
+    if not blocks:
+        return {}
+    last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+    of_block = {layer.name.rpartition(".")[0]: layer for layer in layers}
+
+    def tap(path: str, side: Literal["in", "out"], block: str) -> Tap:
+        layer = of_block.get(block)
+        return Tap(path, side, layer.prefix if layer else prefix, layer.grid if layer else grid, last)
+
+    taps = {"embed": tap(blocks[0][0], "in", blocks[0][0])}
+    for index, (path, block) in enumerate(blocks):
+        if path.startswith("blocks_token_only"):
+            continue  # only CLS is carried on there
+        taps[f"resid_post.{index}"] = tap(path, "out", path)
+        for point, child in (("attn_out", "attn"), ("mlp_out", "mlp")):
+            inner = getattr(block, child, None)
+            windowed = type(inner).__name__ == "WindowAttention"
+            if inner is not None and not windowed:
+                taps[f"{point}.{index}"] = tap(f"{path}.{child}", "out", path)
+    if isinstance(getattr(model, "norm", None), nn.Module):
+        taps["norm"] = Tap("norm", "out", prefix, grid, last)
+    for index, layer in enumerate(layers):
+        module = model.get_submodule(layer.name)
+        if layer.kind == "global" and getattr(module, "fused_attn", False):
+            for facet in ("query", "key", "value"):
+                taps[f"{facet}.{index}"] = Tap(layer.name, "in", layer.prefix, layer.grid)
+    taps["features"] = Tap("", "out", 0)
+    if getattr(model, "num_classes", 0):
+        taps["logits"] = Tap("", "out", 0)
+    return taps

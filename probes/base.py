@@ -1,0 +1,78 @@
+"""A probe is a fold over what forward passes hand over."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from model_zoo.adapter import ModelSpec
+
+State = Any
+READS = frozenset({"attention", "tokens", "batch", "weights"})
+
+
+class Probe(ABC):
+    """One measurement. Concrete probes are frozen dataclasses whose fields are the parameters.
+
+    States are sums or are keyed by image, so that they merge across batches, shards and machines; sums are kept in
+    float64. A probe never sees a whole run at once.
+
+    Attributes:
+        title: the probe's name for people.
+        reads: what `update` receives: ``attention`` (`probes.attention.AttentionRows`), ``tokens``
+            (`probes.capture.Tokens`), ``batch`` (`probes.capture.Batch`, for passes of its own) or ``weights``
+            (`probes.capture.Weights`, once, no images).
+    """
+
+    title: ClassVar[str]
+    reads: ClassVar[frozenset[str]]
+
+    def undefined(self, spec: ModelSpec) -> str | None:
+        """Say in one sentence why the probe is not defined for a model; None where it is."""
+        return spec.no_attention if "attention" in self.reads else None
+
+    def queries(self, spec: ModelSpec, layer: int) -> slice | Sequence[int] | None:
+        """Query tokens wanted of an attention layer: ``slice(None)`` for all, None for none."""
+        return slice(None)
+
+    def points(self, spec: ModelSpec) -> tuple[str, ...]:
+        """Canonical points wanted by a probe that reads tokens."""
+        return ()
+
+    @abstractmethod
+    def init(self, spec: ModelSpec) -> State:
+        """An empty state."""
+
+    @abstractmethod
+    def update(self, state: State, seen: Any) -> State:
+        """Take in one event of the kind that `reads` names; may change and return ``state``."""
+
+    @abstractmethod
+    def merge(self, a: State, b: State) -> State:
+        """The state of all images of ``a`` and ``b``, which saw different ones."""
+
+    @abstractmethod
+    def compute(self, state: State) -> xr.Dataset:
+        """The result, with named dimensions, units in ``attrs`` and coordinates that say what is what."""
+
+
+def layer_coordinates(spec: ModelSpec) -> dict[str, Any]:
+    """Coordinates of the dimensions layer and head, for results padded with NaN where layers differ."""
+    layers = spec.layers
+    return {
+        "layer": np.arange(len(layers)),
+        "head": np.arange(max(layer.heads for layer in layers)),
+        "layer_name": ("layer", [layer.name for layer in layers]),
+        "layer_kind": ("layer", [layer.kind for layer in layers]),
+        "head_count": ("layer", [layer.heads for layer in layers]),
+        "grid_height": ("layer", [layer.grid[0] for layer in layers]),
+        "grid_width": ("layer", [layer.grid[1] for layer in layers]),
+    }
+
+
+def one_of(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise a ValueError that names the choices unless ``value`` is one of them."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(str, choices))}.")
