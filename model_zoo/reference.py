@@ -82,8 +82,8 @@ def parse(text: str, *, allow_files: bool = True) -> ModelReference:
     name = _known_timm_name(name, wants_hub=not at)
     if not at:
         return ModelReference(label or name, None, name, "hub")
-    if origin.startswith("random:"):
-        seed = _seed(origin.removeprefix("random:"))
+    if origin.startswith("random:") or origin == "random":
+        seed = _seed(origin.removeprefix("random").removeprefix(":"))
         return ModelReference(label or f"{name}-random-{seed}", None, name, "random", seed=seed)
     if not allow_files:
         raise ModelError("A file cannot be named here: use a catalog key, timm:NAME or timm:NAME@random:SEED.")
@@ -143,22 +143,27 @@ def _seed(text: str) -> int:
 def _known_timm_name(name: str, *, wants_hub: bool) -> str:
     if not TIMM_NAME.fullmatch(name):
         raise ModelError(f"{name!r} is not a timm model name: write for example timm:vit_small_patch16_224.dino.")
-    from model_zoo.loading import timm_models  # timm takes seconds to import and a catalog key needs none of it
+    import timm  # takes seconds, and a catalog key needs none of it
 
-    timm = timm_models()
+    import model_zoo.architectures  # noqa: F401 (registers the networks of the shipped models)
+
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         raise ModelError(f"timm has no model {architecture!r}{_nearest(architecture, timm.list_models())}.")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
-    if tag and timm.get_pretrained_cfg(name, allow_unregistered=False) is None:
-        raise ModelError(f"timm's {architecture} has no weights tagged {tag!r}: it has {', '.join(tags) or 'none'}.")
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        known = ", ".join(tags) or "none"
+        raise ModelError(f"timm has no {architecture} tagged {tag!r}: its tags are {known}.") from None
     if wants_hub and not tags:
         raise ModelError(f"timm has no published weights for {architecture}: write timm:{architecture}@random:0.")
     return name
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=3)
+    names = list(known)
+    close = [other for other in names if other.startswith(name)][:3] or difflib.get_close_matches(name, names, n=3)
     return f" (nearest: {', '.join(close)})" if close else ""
 
 

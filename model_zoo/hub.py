@@ -1,0 +1,141 @@
+"""Weights from the hub: fetched once through huggingface_hub, with progress, and given up after seconds of silence."""
+
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from huggingface_hub.utils import logging as hub_logging
+
+from model_zoo.reference import ModelError
+
+Progress = Callable[[str, int, int | None], None]
+
+SILENCE = 8.0  # seconds without a byte until the hub counts as out of reach
+POLL = 0.2  # seconds between two looks at a transfer
+FILES = ("model.safetensors", "pytorch_model.bin")
+WAY_ON = "use a shipped model, a downloaded file (timm:NAME@FILE) or random weights (timm:NAME@random:0)"
+
+
+def fetch(repository: str, filename: str | None = None, on_progress: Progress | None = None) -> Path:
+    """The file with the weights of a hub repository, from the cache where it is there, else downloaded.
+
+    A broken connection is taken up again where it broke. ``on_progress("download", bytes, total)`` is called in the
+    caller's thread several times a second; what it raises ends the transfer and reaches the caller.
+
+    Args:
+        repository: ``owner/name`` on the hub.
+        filename: File of the repository; None looks for the usual names.
+        on_progress: Told how far the transfer is.
+
+    Raises:
+        ModelError: The hub is out of reach, refuses, or holds no such weights.
+    """
+    names = (filename,) if filename else FILES
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name, local_files_only=True))
+        except LocalEntryNotFoundError:
+            continue
+    hub_logging.set_verbosity_error()
+    for name in names:
+        try:
+            return _Transfer(repository, name).watch(on_progress)
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError):
+                raise _unreachable(repository) from error
+    raise ModelError(f"The hub's {repository} holds none of {', '.join(names)}: choose another model.")
+
+
+class _Transfer:
+    """One download in a thread of its own, so that a silent network cannot hold the caller."""
+
+    def __init__(self, repository: str, filename: str) -> None:
+        self.repository = repository
+        self.filename = filename
+        self.done = 0
+        self.total: int | None = None
+        self.abandoned = False
+        self.outcome: queue.Queue[str | Exception] = queue.Queue()
+
+    def run(self) -> None:
+        try:
+            # huggingface_hub's own bar is replaced by one that counts here and ends an abandoned transfer.
+            path = hf_hub_download(self.repository, self.filename, etag_timeout=3, tqdm_class=self._bar())
+            self.outcome.put(path)
+        except Exception as error:
+            self.outcome.put(error)
+
+    def watch(self, on_progress: Progress | None) -> Path:
+        threading.Thread(target=self.run, name=f"fetch {self.repository}", daemon=True).start()
+        silent, seen = 0.0, -1
+        try:
+            while True:
+                try:
+                    outcome = self.outcome.get(timeout=POLL)
+                    break
+                except queue.Empty:
+                    silent = silent + POLL if self.done == seen else 0.0
+                    seen = self.done
+                if on_progress:
+                    on_progress("download", self.done, self.total)
+                if silent >= SILENCE:
+                    raise _unreachable(self.repository)
+        finally:
+            self.abandoned = True
+        if isinstance(outcome, Exception):
+            raise self._explained(outcome) from outcome
+        return Path(outcome)
+
+    def _explained(self, error: Exception) -> Exception:
+        if isinstance(error, EntryNotFoundError):
+            return error
+        if isinstance(error, GatedRepoError):
+            return ModelError(
+                f"The hub gives {self.repository} only to those who accepted its licence: accept it on its page and "
+                f"log in with `hf auth login`, or {WAY_ON}."
+            )
+        if isinstance(error, RepositoryNotFoundError):
+            return ModelError(f"The hub has no {self.repository}: choose another model.")
+        if isinstance(error, HfHubHTTPError):
+            return ModelError(
+                f"The hub refused {self.repository} ({error.response.status_code}): try later or {WAY_ON}."
+            )
+        if isinstance(error, OSError) and error.errno is not None:
+            return ModelError(f"The weights of {self.repository} could not be stored ({error.strerror}): make room.")
+        return _unreachable(self.repository)
+
+    def _bar(transfer) -> type:  # noqa: N805 (the class below needs `self` for itself)
+        class Bar:
+            def __init__(self, *, total: int | None = None, initial: int = 0, **_: Any) -> None:
+                transfer.total = total
+                transfer.done = initial
+
+            def update(self, n: int = 1) -> None:
+                if transfer.abandoned:
+                    raise InterruptedError
+                transfer.done += n
+
+            def close(self) -> None:
+                pass
+
+            def __enter__(self) -> Self:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                self.close()
+
+        return Bar
+
+
+def _unreachable(repository: str) -> ModelError:
+    return ModelError(f"The weights of {repository} could not be fetched, the hub does not answer: {WAY_ON}.")
