@@ -1,8 +1,9 @@
 """One native timm model, what is known of its layout, and how images get into it and maps get back out."""
 
 import math
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from model_zoo.labels import class_names
 from model_zoo.layout import AttentionLayer, Layout, describe
 from model_zoo.reference import ModelReference
 
@@ -32,6 +34,7 @@ class ModelSpec:
         points: canonical names of the activations that can be read.
         classes: classes of the classifier, 0 without one.
         no_attention: why ``layers`` is empty, else None.
+        labels: names of the classes, in order; empty where they are not known.
     """
 
     name: str
@@ -43,6 +46,7 @@ class ModelSpec:
     points: tuple[str, ...]
     classes: int
     no_attention: str | None = None
+    labels: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def is_transformer(self) -> bool:
@@ -93,6 +97,9 @@ class Adapter:
         image_size: None for the model's own evaluation transform; an integer for the same transform at another
             size; (height, width) for the whole image, uncropped, resized to just that. The module must have been
             built for the size.
+
+    Attributes:
+        lock: held while hooks are on the module, so that threads which share a model do not see each other's passes.
     """
 
     def __init__(
@@ -104,6 +111,7 @@ class Adapter:
         self.module = module.eval().requires_grad_(False)
         self.reference = reference
         self.image_size = image_size
+        self.lock = threading.RLock()
         self.config: Mapping[str, Any] = timm.data.resolve_model_data_config(module)
         self.layout: Layout = describe(module, self.input_size)
 
@@ -130,6 +138,7 @@ class Adapter:
             points=tuple(layout.taps),
             classes=int(getattr(self.module, "num_classes", 0) or 0),
             no_attention=layout.no_attention,
+            labels=class_names(self.module),
         )
 
     @property

@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -95,10 +96,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One image of a run: its name, and how to get its pixels when they are needed."""
+    """One image of a run: its name, and how to get its pixels when they are needed.
+
+    Attributes:
+        name: name in results.
+        open: gives the RGB picture.
+        mask: gives the true object mask, boolean (height, width) in the picture's pixels; None where there is none.
+    """
 
     name: str
     open: Callable[[], Image.Image]
+    mask: Callable[[], np.ndarray] | None = None
 
 
 def sources(paths: Sequence[str | Path], limit: int | None = None) -> list[ImageSource]:
@@ -141,8 +149,8 @@ def _scenes(text: str) -> Iterator[ImageSource]:
     count = text.removeprefix("scenes:")
     if not count.isascii() or not count.isdigit() or not 1 <= int(count) <= 1_000_000:
         raise ImageError(f"{text!r} is not understood; write scenes:N with N from 1 to 1,000,000.")
-    from model_zoo.scenes import held_out
+    from model_zoo.scenes import Scenes
 
-    scenes = held_out()
+    scenes = Scenes()  # the held-out ones
     for index in range(int(count)):
-        yield ImageSource(f"scene-{index:06d}", lambda index=index: scenes.image(index))
+        yield ImageSource(f"scene-{index:06d}", partial(scenes.image, index), partial(scenes.mask, index))

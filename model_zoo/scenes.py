@@ -121,6 +121,10 @@ class Scenes:
         """One scene as an RGB picture."""
         return Image.fromarray(self.batch([index]).images[0].permute(1, 2, 0).numpy())
 
+    def mask(self, index: int) -> np.ndarray:
+        """The object's mask in that picture: boolean (height, width)."""
+        return self.batch([index]).masks[0].numpy()
+
     def at(self, size: int) -> "Scenes":
         """The same scenes rendered at another size."""
         return dataclasses.replace(self, size=size)

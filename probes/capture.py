@@ -1,11 +1,12 @@
 """One forward pass of the untouched model, with its attention and activations handed over as they are computed."""
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -46,12 +47,21 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch for a probe with forward or backward passes of its own."""
+    """A batch for a probe with forward or backward passes of its own.
+
+    Attributes:
+        adapter: the model.
+        images: indices of the batch's images in the run.
+        inputs: (images, 3, height, width), on the model's device.
+        originals: the pictures before preprocessing.
+        masks: gives each picture's true object mask where it has one, see `model_zoo.images.ImageSource`.
+    """
 
     adapter: Adapter
     images: range
     inputs: Tensor
     originals: list[Image.Image]
+    masks: Sequence[Callable[[], np.ndarray] | None]
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ def forward(
         raise ValueError(f"{adapter.spec.name} has no point {unknown[0]!r}; it has {', '.join(adapter.layout.taps)}")
     seen: Counter[str] = Counter()
     module = adapter.module
-    with ExitStack() as stack:
+    with adapter.lock, ExitStack() as stack:
         for point in points:
             for handle in _tap(adapter, point, images, on_tokens, seen):
                 stack.callback(handle.remove)

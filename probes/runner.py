@@ -55,7 +55,8 @@ def run(
     for batch, originals, inputs in _batches(wanted, images, batch_size) if wanted else ():
         for label, adapter in wanted.items():
             with torch.inference_mode(), autocast(adapter, chosen[label]):
-                folds[label].take(batch, originals, same_device(adapter, inputs[label]))
+                masks = [images[i].mask for i in batch]
+                folds[label].take(Batch(adapter, batch, same_device(adapter, inputs[label]), originals, masks))
             done += len(batch)
             if on_progress:
                 on_progress(done, total)
@@ -137,19 +138,19 @@ class _Fold:
     def _reading(self, kind: str) -> list[_Reader]:
         return [reader for reader in self.readers if kind in reader.probe.reads]
 
-    def take(self, images: range, originals: list[Image.Image], inputs: Tensor) -> None:
+    def take(self, batch: Batch) -> None:
         attentive, tokens = self._reading("attention"), self._reading("tokens")
         if attentive or tokens:
             forward(
                 self.adapter,
-                inputs,
-                images,
+                batch.inputs,
+                batch.images,
                 on_attention=(lambda seen: self._attention(attentive, seen)) if attentive else None,
                 on_tokens=lambda seen: self._tokens(tokens, seen),
                 points=self.points,
             )
         for reader in self._reading("batch"):
-            reader.update(Batch(self.adapter, images, inputs, originals))
+            reader.update(batch)
 
     def _attention(self, readers: list[_Reader], attention: Attention) -> None:
         """Hand out one layer: full blocks once for all that want every row, single rows to those that want few."""
