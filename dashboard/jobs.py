@@ -67,6 +67,7 @@ class Job:
 
     @property
     def live(self) -> bool:
+        """Queued or running."""
         return self.state in ("queued", "running")
 
     @property
@@ -151,7 +152,7 @@ class Jobs:
             work(job)
         except Cancelled:
             self._end(job, "cancelled")
-        except BaseException as error:  # noqa: BLE001 - whatever it was, the user gets a sentence and the log the rest
+        except BaseException as error:  # whatever it was, the user gets a sentence and the log the rest
             sentence = self._explain(error)
             if sentence is None:
                 _log.exception("%s failed", job.label)

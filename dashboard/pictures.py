@@ -6,6 +6,7 @@ in a bounded store shared by the whole process, so a link to it works for as lon
 
 import base64
 import hashlib
+import importlib
 import importlib.util
 import io
 import re
@@ -13,7 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -40,26 +41,48 @@ class Photo:
 
 PHOTOS = {
     "chelsea": Photo(
-        "Cat", "skimage", "data/chelsea.png", "Chelsea by Stéfan van der Walt, CC0", "A tabby cat's face, close up"
+        "Cat",
+        "skimage",
+        "data/chelsea.png",
+        "Chelsea by Stéfan van der Walt, CC0",
+        "A tabby cat's face, close up",
     ),
     "astronaut": Photo(
-        "Astronaut", "skimage", "data/astronaut.png", "Eileen Collins by NASA, public domain",
+        "Astronaut",
+        "skimage",
+        "data/astronaut.png",
+        "Eileen Collins by NASA, public domain",
         "An astronaut in an orange suit before a flag and a model of a shuttle",
     ),
     "coffee": Photo(
-        "Coffee", "skimage", "data/coffee.png", "Coffee cup by Rachel Michetti, CC0", "A cup of coffee on a wooden table"
+        "Coffee",
+        "skimage",
+        "data/coffee.png",
+        "Coffee cup by Rachel Michetti, CC0",
+        "A cup of coffee on a wooden table",
     ),
     "rocket": Photo(
-        "Rocket", "skimage", "data/rocket.jpg", "DSCOVR launch by SpaceX, public domain", "A rocket lifting off at dusk"
+        "Rocket",
+        "skimage",
+        "data/rocket.jpg",
+        "DSCOVR launch by SpaceX, public domain",
+        "A rocket lifting off at dusk",
     ),
     "china": Photo(
-        "Temple", "sklearn", "datasets/images/china.jpg", "Summer Palace by danielbuechele, CC BY 2.0",
+        "Temple",
+        "sklearn",
+        "datasets/images/china.jpg",
+        "Summer Palace by danielbuechele, CC BY 2.0",
         "A pagoda among trees under a blue sky",
     ),
     "flower": Photo(
-        "Flower", "sklearn", "datasets/images/flower.jpg", "Dahlia by vultilion, CC BY 2.0", "An orange flower, close up"
+        "Flower",
+        "sklearn",
+        "datasets/images/flower.jpg",
+        "Dahlia by vultilion, CC BY 2.0",
+        "An orange flower, close up",
     ),
-}  # fmt: skip
+}
 
 
 class Uploads:
@@ -96,9 +119,10 @@ class Uploads:
 UPLOADS = Uploads()
 
 
+@cache
 def has_scenes() -> bool:
     """Whether procedural scenes can be drawn."""
-    return importlib.util.find_spec("model_zoo.scenes") is not None
+    return hasattr(importlib.import_module("model_zoo.scenes"), "held_out")
 
 
 def offered() -> tuple[str, ...]:

@@ -21,7 +21,7 @@ import xarray as xr
 
 import probes
 from dashboard import pictures
-from dashboard.jobs import Job, Jobs, QueueFull
+from dashboard.jobs import Cancelled, Job, Jobs, QueueFull
 from model_zoo.adapter import Adapter, Geometry, ModelSpec
 from model_zoo.catalog import CATALOG
 from model_zoo.images import ImageError
@@ -75,6 +75,7 @@ class Result:
 
     @property
     def bytes(self) -> int:
+        """Memory, bytes."""
         return ENTRY_BYTES + sum(dataset.nbytes for dataset in self.datasets.values())
 
 
@@ -113,15 +114,12 @@ class Results:
         """Results where there are any, else the failure or the job; what is missing is started.
 
         Args:
-            requests: what is wanted now. What this visitor wanted before and that has not started is dropped.
+            requests: what is wanted now.
             visitor: who asks.
             patience: wait at most this many seconds, so that quick work shows without a loading state.
         """
         wanted = list(dict.fromkeys(requests))
         with self._lock:
-            for job in {job for request, job in self._live.items() if request not in wanted}:
-                if not any(self._live.get(request) is job for request in wanted):
-                    self.jobs.leave(job, visitor, only_queued=True)
             groups: dict[tuple[object, ...], list[Request]] = {}
             for request in wanted:
                 if self._look(request, visitor) is None:
@@ -134,7 +132,15 @@ class Results:
             job.finished.wait(max(deadline - time.monotonic(), 0.0))
         with self._lock:
             again = {request: self._look(request, visitor) for request in wanted}
-        return {request: value or Failure("The computation was stopped.", stopped=True) for request, value in again.items()}
+        stopped = Failure("The computation was stopped.", stopped=True)
+        return {request: value or stopped for request, value in again.items()}
+
+    def keep_only(self, requests: Iterable[Request], visitor: str) -> None:
+        """Drop what this visitor wanted before, wants no longer, and has not started."""
+        with self._lock:
+            wanted = {self._live.get(request) for request in requests}
+            for job in set(self._live.values()) - wanted:
+                self.jobs.leave(job, visitor, only_queued=True)
 
     def forget_failures(self, requests: Iterable[Request]) -> None:
         """Let these be tried again."""
@@ -144,6 +150,7 @@ class Results:
 
     @property
     def bytes(self) -> int:
+        """Memory of all kept results, bytes."""
         with self._lock:
             return sum(result.bytes for result in self._kept.values())
 
@@ -182,9 +189,8 @@ class Results:
                 work(job)
             except BaseException as error:
                 sentence = explain(error) or f"{job.label} failed ({type(error).__name__}); the server's log says more."
-                stopped = not isinstance(error, Exception) or type(error).__name__ == "Cancelled"
-                with self._lock:
-                    if not stopped:
+                if not isinstance(error, Cancelled):
+                    with self._lock:
                         self._failed.update((r, Failure(sentence, at=time.monotonic())) for r in group)
                 raise
             finally:
@@ -215,10 +221,16 @@ def explain(error: BaseException) -> str | None:
 
 
 @cache
-def zoo() -> Zoo:
-    """The loaded models, within a quarter of the machine's memory but 1 to 8 GB."""
+def zoo_budget() -> int:
+    """What loaded models may take together: a quarter of the machine's memory, but 1 to 8 GB."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Zoo(budget_bytes=int(min(max(memory / 4, 1e9), 8e9)))
+    return int(min(max(memory / 4, 1e9), 8e9))
+
+
+@cache
+def zoo() -> Zoo:
+    """The loaded models of this process."""
+    return Zoo(budget_bytes=zoo_budget())
 
 
 @cache
@@ -230,8 +242,8 @@ def store() -> Results:
 def uncropped_size(native: tuple[int, int], patch: int, image: tuple[int, int]) -> tuple[int, int]:
     """Height and width of the whole image at its own aspect ratio, its short side as the model's own input.
 
-    Both are multiples of the patch (32 for a convolutional network). A very long image is made smaller, so that it takes
-    at most ``UNCROPPED_MOST`` times the tokens of the model's own input.
+    Both are multiples of the patch (32 for a convolutional network). A very long image is made smaller, so that it
+    takes at most ``UNCROPPED_MOST`` times the tokens of the model's own input.
     """
     unit = patch or 32
     width, height = image

@@ -50,9 +50,11 @@ class Selection:
 
     @property
     def references(self) -> tuple[ModelReference, ...]:
+        """What the models' names stand for."""
         return tuple(parse(model, allow_files=False) for model in self.models)
 
     def colour(self, model: str) -> str:
+        """The model's colour, the same on every page."""
         return palette.model_colour(self.models.index(model))
 
 
@@ -99,6 +101,7 @@ def read_depth(text: str) -> Depth | None:
 
 
 def write_depth(depth: Depth) -> str:
+    """The layer as a link carries it."""
     return f"{depth.layer}/{depth.of}"
 
 

@@ -1,0 +1,200 @@
+"""Between a page and the results: asks for them, and shows how far they are."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+import xarray as xr
+
+from dashboard import cards, results
+from dashboard.jobs import Job
+from dashboard.palette import number
+from dashboard.results import Failure, Request, Result, Size, Value
+from dashboard.selection import Selection
+from model_zoo.adapter import Geometry, ModelSpec
+
+PATIENCE = 0.4
+POLL = 0.4
+
+Params = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """What there is of one model.
+
+    Attributes:
+        model: its MODEL string.
+        title: what figures call it.
+        colour: its colour.
+        spec: its layout, None until it was loaded once.
+        geometries: where its input lies in each image.
+        datasets: probe to dataset; only those that are ready and defined.
+        message: why something is missing, in one sentence; empty when nothing is.
+        waiting: something is on its way.
+    """
+
+    model: str
+    title: str
+    colour: str
+    spec: ModelSpec | None
+    geometries: tuple[Geometry, ...]
+    datasets: dict[str, xr.Dataset]
+    message: str = ""
+    waiting: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What there is of every model, and the work that is still going on."""
+
+    models: tuple[ModelResult, ...]
+    missing: tuple[Request, ...]
+    jobs: tuple[Job, ...]
+    failures: tuple[Failure, ...]
+
+    def ready(self, probe: str) -> dict[str, xr.Dataset]:
+        """Title to dataset of every model that has the probe's result."""
+        return {model.title: model.datasets[probe] for model in self.models if probe in model.datasets}
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """Title to colour of every model."""
+        return {model.title: model.colour for model in self.models}
+
+
+def visitor() -> str:
+    """Who asks: one name a browser tab."""
+    name: str = st.session_state.setdefault("visitor", uuid.uuid4().hex)
+    return name
+
+
+def compute(
+    probes: Mapping[str, Params | Mapping[str, Params | None]],
+    selection: Selection,
+    *,
+    size: Size = "native",
+    per_model: bool = False,
+) -> Outcome:
+    """Ask for probes of every selected model over the selected images.
+
+    What is cached comes at once; the rest is computed in the background and the page runs again when it is there.
+
+    Args:
+        probes: probe to its parameters, or with ``per_model`` probe to model to parameters (None: not that model).
+            No probes at all: only the models' layout and geometry.
+        selection: models and images.
+        size: the models' own image size, or the whole image uncropped.
+        per_model: parameters differ between the models, as a clicked patch does.
+    """
+    wanted: dict[str, dict[str, Request]] = {}
+    for model in selection.models:
+        base = Request((model,), selection.images, size=size)
+        wanted[model] = {"": base}
+        for probe, given in probes.items():
+            params = given.get(model) if per_model else given
+            if params is not None:
+                wanted[model][probe] = Request(base.models, base.images, probe, tuple(sorted(params.items())), size)  # type: ignore[union-attr]
+    return _collect(wanted, selection)
+
+
+def compute_together(probe: str, params: Params, selection: Selection, models: Sequence[str]) -> Outcome:
+    """Ask for a probe that compares models with each other; every model of the outcome holds its own datasets."""
+    request = Request(tuple(models), selection.images, probe, tuple(sorted(params.items())))
+    return _collect({model: {probe: request} for model in models}, selection)
+
+
+def _collect(wanted: dict[str, dict[str, Request]], selection: Selection) -> Outcome:
+    requests = tuple(dict.fromkeys(request for row in wanted.values() for request in row.values()))
+    stopped: frozenset[Request] = st.session_state.get("stopped", frozenset())
+    asked = [request for request in requests if request not in stopped]
+    st.session_state.setdefault("asked", []).extend(asked)
+    found = dict(results.store().fetch(asked, visitor(), PATIENCE))
+    for request in requests:
+        found.setdefault(request, Failure("Stopped before it was done.", stopped=True))
+    models = tuple(_model(model, row, found, selection) for model, row in wanted.items())
+    jobs = tuple(dict.fromkeys(value for value in found.values() if isinstance(value, Job)))
+    failures = tuple(dict.fromkeys(value for value in found.values() if isinstance(value, Failure)))
+    missing = tuple(request for request, value in found.items() if not isinstance(value, Result))
+    return Outcome(models, missing, jobs, failures)
+
+
+def _model(
+    model: str, row: dict[str, Request], found: Mapping[Request, Result | Failure | Job], selection: Selection
+) -> ModelResult:
+    spec, geometries, datasets, messages, waiting = None, (), {}, [], False
+    for probe, request in row.items():
+        value = found[request]
+        if isinstance(value, Result):
+            spec, geometries = value.specs[model], value.geometries[model]
+            dataset = value.datasets.get(model)
+            if dataset is not None and "undefined" in dataset.attrs:
+                messages.append(sentence(f"Not defined here: {dataset.attrs['undefined']}"))
+            elif dataset is not None:
+                datasets[probe] = dataset
+        elif isinstance(value, Failure):
+            messages.append(value.sentence)
+        else:
+            waiting = True
+    message = next(iter(messages), "")
+    return ModelResult(
+        model, cards.title(model), selection.colour(model), spec, geometries, datasets, message, waiting and not message
+    )
+
+
+def drop_unasked() -> None:
+    """Take what this run did not ask for out of the queue; called once at a run's end."""
+    results.store().keep_only(st.session_state.pop("asked", ()), visitor())
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop."""
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def show_progress(outcome: Outcome) -> None:
+    """Say how far the work is, with a way to stop it, or to try again what failed; nothing when all is there."""
+    if outcome.jobs:
+        _live(outcome)
+    elif outcome.failures:
+        stopped = all(failure.stopped for failure in outcome.failures)
+        st.button("Compute" if stopped else "Try again", on_click=_again, args=(outcome.missing,), key="try_again")
+
+
+@st.fragment(run_every=POLL)
+def _live(outcome: Outcome) -> None:
+    if any(job.finished.is_set() for job in outcome.jobs):
+        st.rerun()
+    job = next((job for job in outcome.jobs if job.state == "running"), outcome.jobs[0])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(job.fraction or 0.0, describe(job, len(outcome.jobs)))
+        st.button("Stop", on_click=_stop, args=(outcome,), key="stop", type="tertiary")
+
+
+def describe(job: Job, jobs: int) -> str:
+    """One line: what is being done, how far it is, and how long it will take."""
+    place = results.store().jobs.place(job)
+    if place:
+        return f"{job.label}: waiting, place {place} in the queue"
+    parts = [f"{job.label}: {job.stage or 'starting'}"]
+    if job.total and job.stage.startswith("download"):
+        parts.append(f"{number(job.done / 1e6)} of {number(job.total / 1e6)} MB")
+    elif job.total and job.total > 1:
+        parts.append(f"{job.done} of {job.total}")
+    if job.seconds_left is not None and job.seconds_left >= 1:
+        parts.append(f"about {job.seconds_left:.0f} s left")
+    if jobs > 1:
+        parts.append(f"{jobs - 1} more to go")
+    return " · ".join(parts)
+
+
+def _stop(outcome: Outcome) -> None:
+    for job in outcome.jobs:
+        results.store().jobs.leave(job, visitor())
+    st.session_state["stopped"] = frozenset(outcome.missing)
+
+
+def _again(requests: Sequence[Request]) -> None:
+    st.session_state["stopped"] = frozenset()
+    results.store().forget_failures(requests)

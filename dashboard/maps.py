@@ -1,0 +1,98 @@
+"""From an attention dataset to what a panel draws: pure array functions, no page."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import xarray as xr
+
+from model_zoo.layout import AttentionLayer
+
+SMOOTH_SIDE = 16
+"""A smooth map is drawn with this many pixels a patch."""
+
+
+@dataclass(frozen=True)
+class HeadMap:
+    """One map of a layer, its heads reduced or chosen.
+
+    Attributes:
+        values: (grid height, grid width).
+        head: what ``values`` is: ``mean over 6 heads``, ``head 3 of 6`` ...
+    """
+
+    values: np.ndarray
+    head: str
+
+
+def layer_heads(attention: xr.DataArray, layer: int) -> np.ndarray:
+    """Maps (head, y, x) of one layer of the first image, without the padding of models whose layers differ."""
+    one = attention.isel(image=0, layer=layer)
+    heads, rows, columns = (int(one[name]) for name in ("head_count", "grid_height", "grid_width"))
+    return one.values[:heads, :rows, :columns]
+
+
+def keys_seen(layer: AttentionLayer) -> int:
+    """How many tokens one query can attend to: all keys of the layer, or those of its window."""
+    return layer.window[0] * layer.window[1] if layer.kind == "window" else layer.keys
+
+
+def choose_head(maps: np.ndarray, head: str) -> HeadMap:
+    """Reduce (head, y, x) by ``mean`` or ``max``, or take one head, counted from 1.
+
+    A head that the layer does not have falls back to its last one, and says so.
+    """
+    count = len(maps)
+    if head == "mean":
+        return HeadMap(maps.mean(axis=0), f"mean over {count} heads" if count > 1 else "its one head")
+    if head == "max":
+        return HeadMap(maps.max(axis=0), f"maximum over {count} heads" if count > 1 else "its one head")
+    number = int(head)
+    if number > count:
+        return HeadMap(maps[-1], f"head {count}: it has no head {number}")
+    return HeadMap(maps[number - 1], f"head {number} of {count}")
+
+
+def mass_mask(values: np.ndarray, tau: float) -> np.ndarray:
+    r"""The smallest set of patches that holds a share of the map's mass.
+
+    .. math:: \hat m = m / \sum m, \quad \text{the fewest patches with } \sum \hat m \ge \tau
+
+    Args:
+        values: map (y, x), not negative.
+        tau: share of the mass, above 0 and at most 1.
+
+    Returns:
+        Boolean (y, x); all False for a map without any mass.
+
+    Note:
+        It says where the mass lies, not that the model used what is there.
+
+    Reference:
+        Caron et al. 2021, arXiv:2104.14294 (tau = 0.6 in its figures).
+    """
+    flat = values.ravel().astype(np.float64)
+    total = flat.sum()
+    mask = np.zeros(flat.size, dtype=bool)
+    if total > 0:
+        order = np.argsort(-flat, kind="stable")
+        reached = np.cumsum(flat[order]) >= tau * total * (1 - 1e-12)
+        mask[order[: int(np.argmax(reached)) + 1]] = True
+    return mask.reshape(values.shape)
+
+
+def contour(mask: np.ndarray) -> str:
+    """The outline of a patch mask along the patches' edges, as an SVG path in patch units."""
+    padded = np.pad(mask, 1)
+    rows, columns = np.nonzero(padded[:, 1:-1][1:] != padded[:, 1:-1][:-1])
+    across = [f"M{c} {r}h1" for r, c in zip(rows, columns, strict=True)]
+    rows, columns = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
+    down = [f"M{c} {r}v1" for r, c in zip(rows, columns, strict=True)]
+    return "".join(across + down)
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """The map with ``SMOOTH_SIDE`` pixels a patch, bilinear between patch centres. Pleasing, not more precise."""
+    rows, columns = values.shape
+    size = (columns * SMOOTH_SIDE, rows * SMOOTH_SIDE)
+    return cv2.resize(np.ascontiguousarray(values, dtype=np.float32), size, interpolation=cv2.INTER_LINEAR)

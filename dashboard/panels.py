@@ -1,0 +1,208 @@
+"""One image under several models, side by side: one component, one scale, one pointer over all panels."""
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import streamlit as st
+
+from dashboard import maps, palette, pictures
+from dashboard.selection import Point
+from model_zoo.adapter import Geometry
+
+ASSETS = Path(__file__).parent / "assets"
+PICTURE_SIDE = 720
+COMPACT_SIDE = 200
+
+_COMPONENT = st.components.v2.component(
+    "patch_panels",
+    html='<div class="frame"><div class="row"></div><div class="bar shared"><span class="low"></span>'
+    '<div class="ramp"></div><span class="high"></span></div><output class="sr" aria-live="polite"></output></div>',
+    css=(ASSETS / "panels.css").read_text(encoding="utf-8"),
+    js=(ASSETS / "panels.js").read_text(encoding="utf-8"),
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the colours mean.
+
+    Attributes:
+        low: value of the first colour.
+        high: value of the last colour.
+        units: what the values are.
+        signed: 0 is in the middle and the colours diverge from it.
+    """
+
+    low: float
+    high: float
+    units: str
+    signed: bool = False
+
+    @classmethod
+    def over(cls, arrays: Sequence[np.ndarray], units: str, *, signed: bool = False) -> "Scale":
+        """The scale that holds all arrays: from 0 to the largest, or symmetric about 0 when ``signed``."""
+        finite = [array[np.isfinite(array)] for array in arrays]
+        largest = max((float(np.abs(array).max()) for array in finite if array.size), default=1.0) or 1.0
+        return cls(-largest if signed else 0.0, largest, units, signed)
+
+    def bar(self) -> dict[str, str]:
+        """What the browser needs to draw the colour bar."""
+        return {
+            "low": palette.number(self.low),
+            "high": f"{palette.number(self.high)} {self.units}",
+            "ramp": palette.css_gradient(signed=self.signed),
+        }
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One model's view of the image. What is None is not drawn.
+
+    Attributes:
+        name: the model, as the user reads it.
+        colour: the model's colour.
+        note: which layer, head and query it is.
+        geometry: where the model's input lies in the image.
+        values: the map (y, x) over the model's input.
+        mask: patches to keep in the light; the others are darkened and the border is drawn.
+        contour_only: draw the mask's border over the map instead.
+        message: why there is no map: not defined, failed, waiting.
+        waiting: a result is on its way.
+        scale: a scale of its own; None for the shared one.
+        picture: another picture than the shared one.
+    """
+
+    name: str
+    colour: str
+    note: str = ""
+    geometry: Geometry | None = None
+    values: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    contour_only: bool = False
+    message: str = ""
+    waiting: bool = False
+    scale: Scale | None = None
+    picture: str | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """How maps are drawn, the same in all panels."""
+
+    smooth: bool = False
+    opacity: float = 0.8
+    original: bool = True
+    compact: bool = False
+    columns: int = field(default=0)
+
+
+def patch_panels(
+    picture: str,
+    panels: Sequence[Panel],
+    *,
+    scale: Scale | None,
+    look: Look,
+    key: str,
+    point: Point | None = None,
+    on_pick: Callable[[Point | None], None] | None = None,
+) -> None:
+    """Draw the panels.
+
+    Args:
+        picture: id of the original, drawn first when ``look.original``.
+        panels: one per model.
+        scale: what the colours mean in every panel without a scale of its own.
+        look: how maps are drawn.
+        key: name of the component on its page.
+        point: the selected point of the original.
+        on_pick: called before the next run with the point that was clicked, None when it was cleared.
+    """
+    side = COMPACT_SIDE if look.compact else PICTURE_SIDE
+    drawn = [_original(picture)] if look.original else []
+    drawn += [_describe(panel, panel.picture or picture, scale, look) for panel in panels]
+    for panel, entry in zip(panels, drawn[-len(panels) :] if panels else [], strict=True):
+        if panel.picture:
+            entry["image"] = pictures.data_uri(panel.picture, side)
+    shared = scale is not None and any(panel.values is not None and panel.scale is None for panel in panels)
+    data = {
+        "image": pictures.data_uri(picture, side),
+        "uv": list(point) if point else None,
+        "columns": look.columns or (len(drawn) if len(drawn) <= 4 else -(-len(drawn) // 2)),
+        "compact": look.compact,
+        "label": f"{pictures.title(picture)} under {len(panels)} models",
+        "bar": scale.bar() if shared and scale and not look.compact else None,
+        "panels": drawn,
+    }
+
+    def picked() -> None:
+        if on_pick is not None:
+            on_pick(checked_point((st.session_state.get(key) or {}).get("uv")))
+
+    _COMPONENT(key=key, data=data, default={"uv": list(point) if point else None}, on_uv_change=picked)
+
+
+def checked_point(value: Any) -> Point | None:
+    """A point as the browser sent it, which may be anything: clamped into the image, None when it is no point."""
+    try:
+        u, v = (min(max(float(x), 0.0), 0.999999) for x in value)
+    except (TypeError, ValueError):
+        return None
+    return (u, v) if np.isfinite([u, v]).all() else None
+
+
+def _original(picture: str) -> dict[str, Any]:
+    width, height = pictures.load(picture).size
+    note = f"{width} × {height} px · click a patch"
+    return _entry(pictures.title(picture), "var(--st-border-color)", note, pictures.alt(picture), height / width)
+
+
+def _entry(name: str, colour: str, note: str, alt: str, tall: float) -> dict[str, Any]:
+    return {
+        "name": name, "colour": colour, "note": note, "alt": alt, "tall": tall, "state": "ready", "message": "",
+        "map": None, "grid": None, "box": None, "contour": None, "values": None, "places": None, "bar": None,
+        "grey": False, "exact": True, "opacity": 1.0, "image": None,
+    }  # fmt: skip
+
+
+def _describe(panel: Panel, picture: str, shared: Scale | None, look: Look) -> dict[str, Any]:
+    width, height = pictures.load(picture).size
+    state: Literal["ready", "waiting", "message"] = "waiting" if panel.waiting else "message"
+    what = panel.message or f"Map of {panel.name} over {pictures.title(picture)}"
+    entry = _entry(panel.name, panel.colour, panel.note, what, height / width)
+    entry["message"] = panel.message
+    if panel.geometry is not None:
+        left, top, right, bottom = panel.geometry.box
+        entry["box"] = [left / width, top / height, right / width, bottom / height]
+    scale = panel.scale or shared
+    if panel.values is None or scale is None or entry["box"] is None:
+        return entry | {"state": state}
+    values = np.asarray(panel.values, dtype=np.float64)
+    entry |= {"state": "ready", "grid": list(values.shape), "exact": not look.smooth, "bar": None}
+    if not look.compact:
+        span = (scale.high - scale.low) or 1.0
+        entry["values"] = [palette.number(value) for value in values.ravel()]
+        entry["places"] = [round(float(x), 4) if np.isfinite(x) else None for x in (values.ravel() - scale.low) / span]
+        entry["bar"] = panel.scale.bar() if panel.scale else None
+    if panel.mask is not None:
+        entry["contour"] = maps.contour(panel.mask)
+    if panel.mask is not None and not panel.contour_only:
+        veil = np.zeros((*panel.mask.shape, 4), np.uint8)
+        veil[..., 3] = np.where(panel.mask, 0, 195)
+        return entry | {"map": png_uri(veil), "exact": True}
+    picture_of = maps.smooth(values) if look.smooth else values
+    rgb = palette.colours(picture_of, scale.low, scale.high, signed=scale.signed)
+    return entry | {"map": png_uri(rgb), "grey": True, "opacity": look.opacity}
+
+
+def png_uri(pixels: np.ndarray) -> str:
+    """RGB or RGBA pixels (h, w, c) as a PNG data URI."""
+    code = cv2.COLOR_RGBA2BGRA if pixels.shape[-1] == 4 else cv2.COLOR_RGB2BGR
+    written, buffer = cv2.imencode(".png", cv2.cvtColor(pixels, code))
+    if not written:
+        raise ValueError(f"A map of shape {pixels.shape} cannot be written as PNG.")
+    return "data:image/png;base64," + base64.b64encode(buffer.tobytes()).decode()
