@@ -1,0 +1,1 @@
+"""Training of small models: supervised, distilled, DINO and masked autoencoding, on scenes, digits or a folder."""

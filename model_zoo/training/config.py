@@ -1,0 +1,100 @@
+"""What a training run is: everything that its result depends on."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+OBJECTIVES = ("supervised", "distilled", "dino", "mae")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training at one image size.
+
+    Attributes:
+        images: how many images it shows.
+        size: side of the images in pixels, a multiple of the patch.
+        difficulty: of the scenes at its beginning and its end; other data ignore it.
+    """
+
+    images: int
+    size: int
+    difficulty: tuple[float, float] = (1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Two runs with equal configurations on the same device give the same weights.
+
+    Attributes:
+        objective: one of ``OBJECTIVES``.
+        architecture: a timm model name; ``scenes_*`` are registered by ``model_zoo.architectures``.
+        stages: the curriculum, in order.
+        data: ``scenes``, ``digits`` or ``folder:PATH`` (one sub-folder per class).
+        seed: of weights, images and augmentation, 0 to 2**32 - 1.
+        batch_size: images a step.
+        lr: peak learning rate, reached after ``warmup`` (share of all steps), then a cosine to ``min_lr``.
+        weight_decay: on matrices only.
+        drop_path: stochastic depth of the student.
+        ema_decay: of the averaged weights that are exported (not DINO, whose teacher is the average); 0 is off.
+        snapshots: shares of all steps after which the weights are kept.
+        teacher: folder of the trained teacher (distilled).
+        surface_correlation: of the scenes.
+        precision: ``float32`` or ``bfloat16`` autocast.
+        arguments: of the architecture, such as ``img_size`` and ``patch_size``.
+        options: of the objective, by the names of its class's arguments.
+    """
+
+    objective: str
+    architecture: str
+    stages: tuple[Stage, ...]
+    data: str = "scenes"
+    seed: int = 0
+    batch_size: int = 64
+    lr: float = 1e-3
+    min_lr: float = 1e-5
+    warmup: float = 0.05
+    weight_decay: float = 0.05
+    drop_path: float = 0.0
+    ema_decay: float = 0.998
+    snapshots: tuple[float, ...] = ()
+    teacher: str = ""
+    surface_correlation: float = 0.7
+    precision: str = "float32"
+    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be 0 to 4294967295 (larger ones are held out), got {self.seed}")
+        if not self.stages or any(stage.images < 1 for stage in self.stages):
+            raise ValueError("a run needs at least one stage of at least one image")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+
+    @property
+    def stage_steps(self) -> tuple[int, ...]:
+        return tuple(max(1, round(stage.images / self.batch_size)) for stage in self.stages)
+
+    @property
+    def steps(self) -> int:
+        return sum(self.stage_steps)
+
+    def stage_at(self, step: int) -> tuple[Stage, float]:
+        """The stage of a step and the difficulty there."""
+        for stage, steps in zip(self.stages, self.stage_steps, strict=True):
+            if step < steps:
+                first, last = stage.difficulty
+                return stage, first + (last - first) * step / max(1, steps - 1)
+            step -= steps
+        return self.stages[-1], self.stages[-1].difficulty[1]
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "TrainConfig":
+        stages = tuple(Stage(s["images"], s["size"], tuple(s["difficulty"])) for s in data["stages"])
+        return cls(**{**data, "stages": stages, "snapshots": tuple(data["snapshots"])})

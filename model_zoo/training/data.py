@@ -1,0 +1,151 @@
+"""Where training images come from: procedural scenes, scikit-learn's digits, or a folder of images by class.
+
+Every source gives batch k as a pure function of (seed, k); nothing is remembered between batches, so a resumed run
+sees what an unbroken one would have seen. Random augmentation draws from torch's global generator, which the loop
+seeds anew at every step.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from model_zoo.scenes import CLASSES, HELD_OUT_SEED, Scenes
+from model_zoo.training.augment import jittered_crops
+
+VALIDATION_SEED = HELD_OUT_SEED + 2
+"""Scenes watched while training: neither trained on nor part of the held-out figures."""
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+class Source(Protocol):
+    """A source of training images.
+
+    ``views`` gives one tensor per view, each (B, 3, size, size) in [0, 1], and the labels (B,).
+    """
+
+    classes: tuple[str, ...]
+
+    def views(
+        self, step: int, batch: int, size: int, difficulty: float, count: int, device: torch.device
+    ) -> tuple[list[Tensor], Tensor]: ...
+
+    def validation(self, count: int, size: int, difficulty: float, device: torch.device) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class ScenesSource:
+    """Endless fresh scenes. Further views show the same object in another pose before another background."""
+
+    seed: int
+    surface_correlation: float = 0.7
+    classes: tuple[str, ...] = CLASSES
+
+    def views(
+        self, step: int, batch: int, size: int, difficulty: float, count: int, device: torch.device
+    ) -> tuple[list[Tensor], Tensor]:
+        scenes = Scenes(self.seed, size, self.surface_correlation, difficulty=difficulty)
+        drawn = scenes.views(range(step * batch, (step + 1) * batch), count, device)
+        return [view.images.float() / 255 for view in drawn], drawn[0].labels
+
+    def validation(self, count: int, size: int, difficulty: float, device: torch.device) -> tuple[Tensor, Tensor]:
+        scenes = Scenes(VALIDATION_SEED, size, difficulty=difficulty).batch(range(count), device)
+        return scenes.images.float() / 255, scenes.labels
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """A finite set of labelled pictures, shuffled anew each epoch; every fifth is kept for validation.
+
+    Attributes:
+        pictures: arrays (H, W, 3) uint8, or paths that are read when needed.
+        labels: class numbers.
+        classes: class names.
+        seed: of the shuffling.
+        scale: smallest share of the area that a random crop keeps.
+        flip: whether crops may be mirrored.
+    """
+
+    pictures: tuple[np.ndarray | Path, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+    seed: int
+    scale: float
+    flip: bool
+
+    def _split(self) -> tuple[np.ndarray, np.ndarray]:
+        order = np.random.default_rng(0).permutation(len(self.pictures))
+        return order[len(order) // 5 :], order[: len(order) // 5]
+
+    def _read(self, indices: np.ndarray, size: int) -> Tensor:
+        images = []
+        for i in indices:
+            picture = self.pictures[i]
+            opened = Image.fromarray(picture) if isinstance(picture, np.ndarray) else Image.open(picture)
+            side = min(opened.size)
+            left, top = (opened.width - side) // 2, (opened.height - side) // 2
+            square = opened.convert("RGB").resize(
+                (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
+            )
+            images.append(torch.from_numpy(np.array(square)))
+        return torch.stack(images).permute(0, 3, 1, 2).float() / 255
+
+    def views(
+        self, step: int, batch: int, size: int, difficulty: float, count: int, device: torch.device
+    ) -> tuple[list[Tensor], Tensor]:
+        train, _ = self._split()
+        positions = np.arange(step * batch, (step + 1) * batch)
+        chosen = np.empty(batch, dtype=np.int64)
+        for epoch in np.unique(positions // len(train)):
+            here = positions // len(train) == epoch
+            order = np.random.default_rng([self.seed, int(epoch)]).permutation(train)
+            chosen[here] = order[positions[here] % len(train)]
+        images = self._read(chosen, size).to(device)
+        crops = [jittered_crops(images, size, (self.scale, 1.0), flip=self.flip) for _ in range(count)]
+        return crops, torch.tensor([self.labels[i] for i in chosen], device=device)
+
+    def validation(self, count: int, size: int, difficulty: float, device: torch.device) -> tuple[Tensor, Tensor]:
+        _, kept = self._split()
+        kept = kept[:count]
+        return self._read(kept, size).to(device), torch.tensor([self.labels[i] for i in kept], device=device)
+
+
+def open_source(data: str, seed: int, surface_correlation: float = 0.7) -> Source:
+    """The source named by ``scenes``, ``digits`` or ``folder:PATH``.
+
+    Raises:
+        ValueError: if the name is none of these, or the folder holds no images by class.
+    """
+    if data == "scenes":
+        return ScenesSource(seed, surface_correlation)
+    if data == "digits":
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        grey = torch.from_numpy(digits.images).float()[:, None] / 16
+        large = F.interpolate(grey, size=32, mode="bicubic", antialias=True).clamp(0, 1)
+        rgb = (large * 255).round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+        labels = tuple(int(label) for label in digits.target)
+        return PictureSource(tuple(rgb), labels, tuple("0123456789"), seed, scale=0.7, flip=False)
+    if data.startswith("folder:"):
+        root = Path(data.removeprefix("folder:"))
+        names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+        found = [
+            (path, label)
+            for label, name in enumerate(names)
+            for path in sorted((root / name).rglob("*"))
+            if path.suffix.lower() in IMAGE_SUFFIXES
+        ]
+        if len(names) < 2 or len(found) < 10:
+            raise ValueError(
+                f"{root} should hold one sub-folder of images per class, two classes and ten images at least; "
+                f"found {len(names)} folders and {len(found)} images"
+            )
+        paths, labels = zip(*found, strict=True)
+        return PictureSource(paths, labels, tuple(names), seed, scale=0.35, flip=True)
+    raise ValueError(f"data must be scenes, digits or folder:PATH, got {data!r}")

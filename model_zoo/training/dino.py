@@ -1,0 +1,136 @@
+"""Self-distillation without labels: DINO.
+
+The positives are two encounters with the same object (another pose, light and background each time) where the source
+can give them, and two crops of the same picture where it cannot; see ``docs/decisions/0102-dino-views.md``.
+
+References:
+    Caron et al. 2021, "Emerging properties in self-supervised vision transformers", arXiv:2104.14294.
+    Ryali et al. 2021, background augmentation, arXiv:2103.12719.
+"""
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model_zoo.training.augment import jittered_crops
+
+
+class Head(nn.Module):
+    """DINO's projection: an MLP to a bottleneck, normalised, then weight-normalised prototypes of unit length."""
+
+    def __init__(self, width: int, prototypes: int, hidden: int, bottleneck: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
+        )
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)
+                nn.init.zeros_(layer.bias)
+        self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(self.mlp(x), dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+
+
+class Dino(nn.Module):
+    r"""Cross entropy between the teacher's and the student's distributions over prototypes, across views.
+
+    .. math:: L = -\sum_{t \in \{1,2\}} \sum_{s \ne t} P_t(x_t)^\top \log P_s(x_s),\quad
+              P_t = softmax((z_t - c)/\tau_t),\ P_s = softmax(z_s/\tau_s)
+
+    The teacher is the running average of the student; the centre c is the running mean of the teacher's outputs.
+
+    Args:
+        student: a timm model without classifier that takes several input sizes.
+        size_share: side of a local crop as a share of a global one.
+        local_crops: how many small crops.
+        global_scale, local_scale: share of the area in a crop, smallest and largest.
+        prototypes, hidden, bottleneck: the head.
+        teacher_temperature: after the warm-up, and before it.
+        momentum: of the teacher at the start; it rises to 1 with a cosine.
+    """
+
+    views = 2
+
+    def __init__(
+        self,
+        student: nn.Module,
+        normalise: nn.Module,
+        local_crops: int = 2,
+        global_scale: tuple[float, float] = (0.7, 1.0),
+        local_scale: tuple[float, float] = (0.25, 0.6),
+        prototypes: int = 512,
+        hidden: int = 256,
+        bottleneck: int = 64,
+        student_temperature: float = 0.1,
+        teacher_temperature: tuple[float, float] = (0.03, 0.05),
+        warmup: float = 0.15,
+        momentum: float = 0.99,
+        centre_momentum: float = 0.9,
+        colour: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.normalise = normalise
+        self.student_head = Head(student.num_features, prototypes, hidden, bottleneck)
+        self.teacher = copy.deepcopy(student).requires_grad_(False)
+        self.teacher_head = copy.deepcopy(self.student_head).requires_grad_(False)
+        self.register_buffer("centre", torch.zeros(prototypes))
+        self.centre: Tensor
+        self.local_crops, self.global_scale, self.local_scale = local_crops, global_scale, local_scale
+        self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
+        self.warmup, self.momentum, self.centre_momentum, self.colour = warmup, momentum, centre_momentum, colour
+
+    def forward(self, views: list[Tensor], labels: Tensor, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch, the teacher's entropy and its divergence between views.
+
+        ``entropy`` is the mean entropy of the teacher's distribution over the log of the number of prototypes:
+        near 1 it says nothing, near 0 it is sure. ``used`` is the entropy of the batch mean on the same scale: near 0
+        all images fall on one prototype (collapse).
+        """
+        size = views[0].shape[-1]
+        small = max(8, size // 16 * 8)
+        wide = [self.normalise(jittered_crops(view, size, self.global_scale, colour=self.colour)) for view in views]
+        narrow = [
+            self.normalise(jittered_crops(views[k % 2], small, self.local_scale, colour=self.colour))
+            for k in range(self.local_crops)
+        ]
+        both = torch.cat(wide)
+        with torch.no_grad():
+            told = self.teacher_head(self.teacher(both)).float()
+            ramp = min(1.0, progress / self.warmup) if self.warmup else 1.0
+            start, end = self.teacher_temperature
+            target = ((told - self.centre) / (start + (end - start) * ramp)).softmax(-1).chunk(2)
+            if self.training:
+                self.centre.lerp_(told.mean(0), 1 - self.centre_momentum)
+        answers = list(self.student_head(self.student(both)).float().chunk(2))
+        if narrow:
+            answers += self.student_head(self.student(torch.cat(narrow))).float().chunk(len(narrow))
+        losses = [
+            -(target[t] * F.log_softmax(answer / self.student_temperature, -1)).sum(-1).mean()
+            for t in range(2)
+            for s, answer in enumerate(answers)
+            if s != t
+        ]
+        with torch.no_grad():
+            probabilities = torch.cat(target)
+            top = math.log(probabilities.shape[-1])
+            mean = probabilities.mean(0)
+            entropy = torch.special.entr(probabilities).sum(-1).mean() / top
+            used = torch.special.entr(mean).sum() / top
+        return torch.stack(losses).mean(), {"entropy": entropy.item(), "used": used.item()}
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Moves the teacher towards the student."""
+        momentum = 1 - (1 - self.momentum) * (math.cos(math.pi * progress) + 1) / 2
+        pairs = ((self.teacher, self.student), (self.teacher_head, self.student_head))
+        for average, current in pairs:
+            torch._foreach_lerp_(list(average.parameters()), list(current.parameters()), 1 - momentum)
+
+    def exported(self) -> nn.Module:
+        return self.teacher

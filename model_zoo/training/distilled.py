@@ -1,0 +1,62 @@
+"""Distillation through attention: a second token learns the decisions of a convolutional teacher.
+
+Reference:
+    Touvron et al. 2021, "Training data-efficient image transformers", arXiv:2012.12877, section 4.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Distilled(nn.Module):
+    r"""Hard or soft distillation.
+
+    .. math:: L = \tfrac12 CE(z_{cls}, y) + \tfrac12 CE(z_{dist}, \arg\max z_{teacher})
+
+    The soft form replaces the second term by the divergence from the teacher's probabilities at ``temperature``,
+    times its square.
+    """
+
+    views = 1
+
+    def __init__(
+        self, student: nn.Module, normalise: nn.Module, teacher: nn.Module, soft: bool = False, temperature: float = 3.0
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.normalise = normalise
+        self.student.set_distilled_training(True)
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.soft, self.temperature = soft, temperature
+
+    def train(self, mode: bool = True) -> "Distilled":
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, views: list[Tensor], labels: Tensor, progress: float) -> tuple[Tensor, dict[str, float]]:
+        with torch.no_grad():
+            told = self.teacher(self.normalise(views[0])).float()
+        by_class, by_teacher = (z.float() for z in self.student(self.normalise(views[0])))
+        if self.soft:
+            t = self.temperature
+            second = F.kl_div(
+                F.log_softmax(by_teacher / t, 1), F.log_softmax(told / t, 1), log_target=True, reduction="batchmean"
+            )
+            second = second * t * t
+        else:
+            second = F.cross_entropy(by_teacher, told.argmax(1))
+        loss = (F.cross_entropy(by_class, labels) + second) / 2
+        decided = (by_class + by_teacher).argmax(1)
+        return loss, {
+            "batch_top1": (decided == labels).float().mean().item(),
+            "teacher_top1": (told.argmax(1) == labels).float().mean().item(),
+        }
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """The teacher is fixed."""
+
+    def exported(self) -> nn.Module:
+        return self.student

@@ -1,0 +1,303 @@
+"""The training loop, shared by every objective.
+
+Everything random in step k is seeded from (seed, k) at its beginning and the learning rate is a function of k, so a
+run needs no other memory than weights, optimiser state and k: killed and resumed, it ends with the same weights.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from timm.data import resolve_model_data_config
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+import model_zoo.architectures  # noqa: F401  (registers the shipped networks with timm)
+from model_zoo.evaluation import extract, knn_top1
+from model_zoo.training.config import TrainConfig
+from model_zoo.training.data import Source, open_source
+
+CHECKPOINT = "checkpoint.pt"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step, steps: done and in all.
+        images: shown so far.
+        size: side of the images now.
+        loss: mean since the last report.
+        rate: images a second since the last report.
+        eta: seconds left, if every image cost what a patch costs now; later stages at other sizes are allowed for.
+        metrics: of the last batch; ``val_*`` on validation images when they were just taken.
+    """
+
+    step: int
+    steps: int
+    images: int
+    size: int
+    loss: float
+    rate: float
+    eta: float
+    metrics: dict[str, float]
+
+
+class Normalise(nn.Module):
+    """From [0, 1] to the range the model was made for."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+
+def build_student(config: TrainConfig, classes: int) -> nn.Module:
+    """The untrained network, its weights drawn from the configuration's seed."""
+    torch.manual_seed(config.seed)
+    arguments = dict(config.arguments)
+    if "resnet" not in config.architecture:
+        arguments |= {"dynamic_img_size": True, "drop_path_rate": config.drop_path}
+    count = classes if config.objective in ("supervised", "distilled") else 0
+    return timm.create_model(config.architecture, num_classes=count, **arguments)
+
+
+def build_objective(config: TrainConfig, source: Source, device: torch.device) -> nn.Module:
+    """The objective around a fresh student."""
+    student = build_student(config, len(source.classes))
+    range_ = resolve_model_data_config(student)
+    normalise = Normalise(range_["mean"], range_["std"])
+    objective: nn.Module
+    if config.objective == "supervised":
+        from model_zoo.training.supervised import Supervised
+
+        objective = Supervised(student, normalise, **config.options)
+    elif config.objective == "distilled":
+        from model_zoo.training.distilled import Distilled
+
+        objective = Distilled(student, normalise, _load_teacher(config.teacher), **config.options)
+    elif config.objective == "dino":
+        from model_zoo.training.dino import Dino
+
+        objective = Dino(student, normalise, **config.options)
+    else:
+        from model_zoo.training.mae import MaskedAutoencoder
+
+        objective = MaskedAutoencoder(student, normalise, **config.options)
+    return objective.to(device)
+
+
+def _load_teacher(folder: str) -> nn.Module:
+    root = Path(folder)
+    if not folder or not (root / WEIGHTS).is_file():
+        raise ValueError(f"distillation needs a trained teacher's folder with {WEIGHTS}, got {folder!r}")
+    card = json.loads((root / "config.json").read_text())
+    weights = {name: value.float() for name, value in load_file(root / WEIGHTS).items()}
+    counts = [len(value) for name, value in weights.items() if name.endswith(("fc.bias", "head.bias"))]
+    teacher = timm.create_model(card["architecture"], num_classes=counts[0], **card["arguments"])
+    teacher.load_state_dict({k: v if v.is_floating_point() else v.long() for k, v in weights.items()})
+    return teacher
+
+
+def train(
+    config: TrainConfig,
+    out: Path | None = None,
+    device: torch.device | str = "cpu",
+    resume: bool = False,
+    report_every: int = 20,
+    validate_every: int = 0,
+    checkpoint_seconds: float = 60.0,
+    compile: bool = False,
+) -> Iterator[Progress]:
+    """Trains and reports; stop iterating to cancel between steps.
+
+    Args:
+        config: what to train.
+        out: folder for checkpoint, snapshots and final weights; nothing is written without one.
+        device: where.
+        resume: go on from the checkpoint in ``out`` if there is one.
+        report_every: steps between reports.
+        validate_every: steps between figures on validation images (top-1, or k-NN of the features); 0 never.
+        checkpoint_seconds: time between checkpoints.
+        compile: run the student through torch.compile, which needs a C compiler on CPU.
+
+    Yields:
+        Progress, also at the last step.
+
+    Raises:
+        ValueError: if the checkpoint belongs to another configuration.
+    """
+    device = torch.device(device)
+    source = open_source(config.data, config.seed, config.surface_correlation)
+    objective = build_objective(config, source, device)
+    optimiser = create_optimizer_v2(
+        objective, opt="adamw", lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.95)
+    )
+    scheduler = CosineLRScheduler(
+        optimiser,
+        t_initial=config.steps,
+        lr_min=config.min_lr,
+        warmup_t=round(config.warmup * config.steps),
+        warmup_lr_init=config.min_lr,
+        t_in_epochs=False,
+    )
+    averaged = config.ema_decay > 0 and config.objective != "dino"
+    ema = ModelEmaV3(objective.exported(), decay=config.ema_decay, use_warmup=True) if averaged else None
+
+    first = 0
+    if resume and out and (out / CHECKPOINT).is_file():
+        saved = torch.load(out / CHECKPOINT, map_location=device, weights_only=True)
+        if json.loads(saved["config"]) != json.loads(json.dumps(config.to_json())):
+            raise ValueError(f"{out / CHECKPOINT} was made with other settings; use them, or another --out")
+        objective.load_state_dict(saved["objective"])
+        optimiser.load_state_dict(saved["optimiser"])
+        if ema and saved["ema"] is not None:
+            ema.module.load_state_dict(saved["ema"])
+        first = saved["step"]
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(json.dumps(config.to_json(), indent=2) + "\n")
+
+    def exported() -> nn.Module:
+        return ema.module if ema else objective.exported()
+
+    keep = {round(share * config.steps) for share in config.snapshots}
+    if out and first == 0 and 0 in keep:
+        save_weights(exported(), out / "snapshots" / "step-00000.safetensors")
+    if compile:
+        objective.student.compile()
+    saved_at = reported_at = time.monotonic()
+    losses: list[float] = []
+    for step in range(first, config.steps):
+        torch.manual_seed((config.seed * 1_000_003 + step + 1) % 2**63)
+        stage, difficulty = config.stage_at(step)
+        scheduler.step_update(step)
+        objective.train()
+        views, labels = source.views(step, config.batch_size, stage.size, difficulty, objective.views, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            loss, metrics = objective(views, labels, step / config.steps)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for p in objective.parameters() if p.requires_grad], 1.0)
+        optimiser.step()
+        objective.after_step(step / config.steps)
+        if ema:
+            ema.update(objective.exported(), step=step)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise FloatingPointError(f"the loss is {losses[-1]} at step {step}; lower the learning rate")
+        done = step + 1
+        last = done == config.steps
+        if out and done in keep:
+            save_weights(exported(), out / "snapshots" / f"step-{done:05d}.safetensors")
+        now = time.monotonic()
+        if out and (last or now - saved_at > checkpoint_seconds):
+            _checkpoint(out / CHECKPOINT, objective, optimiser, ema, done, config)
+            saved_at = now
+        if last and out:
+            save_weights(exported(), out / WEIGHTS)
+        validating = validate_every and (done % validate_every == 0 or last)
+        if last or validating or done % report_every == 0:
+            spent = max(now - reported_at, 1e-9)
+            if validating:
+                metrics = metrics | _validate(config, exported(), source, stage.size, difficulty, device, objective)
+            rate = len(losses) * config.batch_size / spent
+            yield Progress(
+                step=done,
+                steps=config.steps,
+                images=done * config.batch_size,
+                size=stage.size,
+                loss=sum(losses) / len(losses),
+                rate=rate,
+                eta=_remaining_cost(config, done) / stage.size**2 / rate,
+                metrics=metrics,
+            )
+            losses, reported_at = [], time.monotonic()
+
+
+def _remaining_cost(config: TrainConfig, done: int) -> float:
+    """Pixels still to be seen."""
+    cost, passed = 0.0, 0
+    for stage, steps in zip(config.stages, config.stage_steps, strict=True):
+        left = steps - min(steps, max(0, done - passed))
+        cost += left * config.batch_size * stage.size**2
+        passed += steps
+    return cost
+
+
+@torch.no_grad()
+def _validate(
+    config: TrainConfig,
+    model: nn.Module,
+    source: Source,
+    size: int,
+    difficulty: float,
+    device: torch.device,
+    objective: nn.Module,
+) -> dict[str, float]:
+    images, labels = source.validation(1500, size, difficulty, device)
+    images = objective.normalise(images)
+    was_training = model.training
+    model.eval()
+    try:
+        if config.objective in ("supervised", "distilled"):
+            count = min(512, len(images))
+            logits = torch.cat([model(part) for part in images[:count].split(64)])
+            return {"val_top1": (logits.argmax(1) == labels[:count]).float().mean().item()}
+        code = extract(model, images)
+        cut = len(labels) * 2 // 3
+        figures = {}
+        for name, features in code.items():
+            figures[f"val_knn_{name}"] = knn_top1(features[:cut], labels[:cut], features[cut:], labels[cut:])
+        return figures
+    finally:
+        model.train(was_training)
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Writes the weights as float16 safetensors, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    partial = path.with_suffix(".partial")
+    save_file(state, partial, metadata={"format": "pt"})
+    os.replace(partial, path)
+
+
+def _checkpoint(
+    path: Path,
+    objective: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    ema: ModelEmaV3 | None,
+    step: int,
+    config: TrainConfig,
+) -> None:
+    state: dict[str, Any] = {
+        "objective": objective.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "ema": ema.module.state_dict() if ema else None,
+        "step": step,
+        "config": json.dumps(config.to_json()),
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
