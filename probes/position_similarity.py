@@ -162,7 +162,7 @@ def _bias(adapter: Adapter) -> tuple[Tensor, tuple[int, int], int] | None:
     return torch.stack(alike).mean(0), grid, len(alike)
 
 
-def _bias_of(module: nn.Module, shared: Any) -> Tensor | None:
+def _bias_of(module: Any, shared: Any) -> Tensor | None:
     """What an attention layer adds to its scores: (..., query, key)."""
     if hasattr(module, "cpb_mlp"):  # SwinV2 computes its table from relative coordinates
         table = module.cpb_mlp(module.relative_coords_table).view(-1, module.num_heads)
@@ -174,5 +174,5 @@ def _bias_of(module: nn.Module, shared: Any) -> Tensor | None:
     if shared is not None:  # BEiT before fine-tuning: one table for all layers
         common: Tensor = shared()
         return common
-    relative = getattr(module, "rel_pos", None)
+    relative: Any = getattr(module, "rel_pos", None)
     return relative.get_bias() if hasattr(relative, "get_bias") else None
