@@ -150,7 +150,9 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Residual blocks with their paths, in the order they run."""
+    """Residual blocks with their paths, in the order they run; none where a block carries more than one stream."""
+    if hasattr(model, "pixel_embed"):
+        return []
     if isinstance(getattr(model, "blocks", None), (nn.ModuleList, nn.Sequential)):
         groups = [("blocks", model.blocks), ("blocks_token_only", getattr(model, "blocks_token_only", ()))]
         return [(f"{path}.{i}", block) for path, group in groups for i, block in enumerate(group)]

@@ -123,7 +123,8 @@ class AttentionStatistics(Probe):
         for name, kind in (("mass_cls", "cls"), ("mass_distillation", "dist"), ("mass_register", "reg")):
             exists = any(token.startswith(kind) for token in state.spec.prefix)
             absent = [i for i, layer in enumerate(layers) if not (exists and layer.prefix)]
-            variables[name][1][absent] = np.nan
+            for variable in (name, f"{name}_sem"):
+                variables[variable][1][absent] = np.nan
         n = max(state.count.values(), default=0)
         return xr.Dataset(variables, coords=layer_coordinates(state.spec), attrs={"n": n})
 

@@ -1,0 +1,206 @@
+"""Captured attention equals what the model computes, in every family."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model_zoo.adapter import Adapter
+from probes.attention import Attention
+from probes.capture import Tokens, forward
+from tests.probes.families import FAMILIES, QUICK, inputs, noise, peaked
+
+
+def written_out(adapter: Adapter, x: Tensor) -> dict[str, Tensor]:
+    """Every layer's weights as the unfused code path hands them to its dropout; per window where there are windows."""
+    module = copy.deepcopy(adapter.module)
+    found: dict[str, Tensor] = {}
+    for layer in adapter.spec.layers:
+        attention = module.get_submodule(layer.name)
+        if hasattr(attention, "fused_attn"):
+            attention.fused_attn = False
+        if isinstance(getattr(attention, "attn_drop", None), nn.Module):
+            attention.attn_drop.register_forward_pre_hook(
+                lambda _, args, name=layer.name: found.__setitem__(name, args[0].detach())
+            )
+    with torch.inference_mode():
+        module(x)
+    return found
+
+
+def captured(adapter: Adapter, x: Tensor, queries: slice = slice(None)) -> dict[str, Tensor]:
+    rows: dict[str, Tensor] = {}
+
+    def take(attention: Attention) -> None:
+        rows[attention.layer.name] = attention.rows(queries).weights.clone()
+
+    with torch.inference_mode():
+        forward(adapter, x, range(len(x)), on_attention=take)
+    return rows
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_equals_the_unfused_path(name: str) -> None:
+    adapter = peaked(name)
+    x = inputs(adapter, noise(2))
+    windowed = adapter.spec.layers[0].kind == "window"
+    reference, rows = written_out(adapter, x), captured(adapter, x, slice(0, 1 if windowed else None))
+    assert len(rows) == len(adapter.spec.layers) > 0
+    for layer in adapter.spec.layers:
+        if layer.kind in ("window", "pool"):
+            continue  # their own tests below
+        expected = reference[layer.name]
+        assert expected.shape == (2, layer.heads, layer.queries, layer.keys)
+        torch.testing.assert_close(rows[layer.name], expected, rtol=1e-9, atol=1e-12)
+    sharpest = max(float(r.amax()) for r in rows.values())
+    assert sharpest > 0.2, "attention is near uniform: the comparison would hide errors"
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"])
+def test_windows_lie_where_the_module_puts_them(name: str) -> None:
+    """Dense rows times the values of the whole grid give the block's own attention output, shifted windows included."""
+    adapter = peaked(name)
+    x = inputs(adapter, noise(1))
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    blocks = {layer.name: adapter.module.get_submodule(layer.name.rpartition(".")[0]) for layer in adapter.spec.layers}
+    originals = {name: block._attn for name, block in blocks.items()}
+
+    def spy(name: str, given: Tensor) -> Tensor:
+        out = originals[name](given)
+        seen[name] = (given.detach(), out.detach())
+        return out
+
+    for name_, block in blocks.items():
+        block._attn = lambda given, name_=name_: spy(name_, given)
+    queries = slice(0, None, 37)
+    rows = captured(adapter, x, queries)
+    assert any(any(layer.shift) for layer in adapter.spec.layers)
+    for layer in adapter.spec.layers:
+        given, out = seen[layer.name]
+        module = adapter.module.get_submodule(layer.name)
+        tokens = given.flatten(1, 2)
+        weight, bias = module.qkv.weight, module.qkv.bias
+        if bias is None:
+            bias = torch.cat([module.q_bias, module.k_bias, module.v_bias])
+        value = nn.functional.linear(tokens, weight, bias).chunk(3, -1)[2]
+        value = value.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+        mixed = (rows[layer.name] @ value).transpose(1, 2).flatten(2)
+        torch.testing.assert_close(module.proj(mixed), out.flatten(1, 2)[:, queries], rtol=1e-7, atol=1e-9)
+
+
+def test_pooling_query_of_siglip() -> None:
+    adapter = peaked("vit_base_patch16_siglip_224")
+    x = inputs(adapter, noise(1))
+    pool, layer = adapter.module.attn_pool, adapter.spec.layers[-1]
+    assert layer.kind == "pool"
+    with torch.inference_mode():
+        tokens = adapter.module.forward_features(x)
+        query = pool.q(pool.latent).view(1, layer.heads, -1)
+        key = pool.kv(tokens)[..., : tokens.shape[-1]].unflatten(-1, (layer.heads, -1))
+        scores = torch.einsum("hd,bkhd->bhk", query[0], key) * pool.scale
+    torch.testing.assert_close(captured(adapter, x)[layer.name][:, :, 0], scores.softmax(-1), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [*QUICK, "vit_base_patch16_siglip_224", "beit_base_patch16_224"])
+def test_blocks_are_the_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probes.attention.BLOCK_BYTES", 4_000)
+    adapter = peaked(name)
+    x = inputs(adapter, noise(2))
+    pieces: dict[int, list] = {}
+    whole: dict[int, Tensor] = {}
+
+    def take(attention: Attention) -> None:
+        pieces[attention.index] = list(attention.blocks())
+        whole[attention.index] = attention.rows(slice(None)).weights
+
+    with torch.inference_mode():
+        forward(adapter, x, range(2), on_attention=take)
+    assert len(pieces[0]) > 1
+    for index, blocks in pieces.items():
+        torch.testing.assert_close(torch.cat([b.weights for b in blocks], 2), whole[index], rtol=1e-12, atol=0)
+        assert torch.cat([b.queries for b in blocks]).tolist() == list(range(adapter.spec.layers[index].queries))
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_entropy(name: str) -> None:
+    adapter = peaked(name)
+
+    def take(attention: Attention) -> None:
+        rows = attention.rows(slice(None))
+        direct = -(rows.weights * rows.weights.clamp_min(1e-300).log()).sum(-1)
+        torch.testing.assert_close(rows.entropy(), direct, rtol=1e-8, atol=1e-9)
+
+    with torch.inference_mode():
+        forward(adapter, inputs(adapter, noise(1)), range(1), on_attention=take)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3", "swin_tiny_patch4_window7_224"])
+def test_the_forward_pass_is_untouched(name: str) -> None:
+    adapter = peaked(name)
+    x = inputs(adapter, noise(1))
+    with torch.inference_mode():
+        plain = adapter.module(x)
+        watched = forward(adapter, x, range(1), on_attention=lambda a: a.rows([0]), points=adapter.spec.points[:2])
+        again = adapter.module(x)
+    assert torch.equal(plain, watched)
+    assert torch.equal(plain, again)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in adapter.module.modules())
+
+
+def test_hooks_are_gone_after_an_exception() -> None:
+    adapter = peaked("vit_tiny_patch16_224")
+
+    def fail(attention: Attention) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        forward(adapter, inputs(adapter, noise(1)), range(1), on_attention=fail, points=["resid_post.1"])
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in adapter.module.modules())
+
+
+def test_a_layer_that_does_not_run_is_an_error() -> None:
+    adapter = peaked("vit_tiny_patch16_224")
+    adapter.module.blocks[2].attn.forward = lambda x, **_: x
+    with pytest.raises(RuntimeError, match=r"blocks\.2\.attn .* seen 0 times"):
+        forward(adapter, inputs(adapter, noise(1)), range(1), on_attention=lambda _: None)
+
+
+def test_unknown_point_names_the_known() -> None:
+    adapter = peaked("vit_tiny_patch16_224")
+    with pytest.raises(ValueError, match=r"no point 'blocks\.0'; it has embed, resid_post\.0"):
+        forward(adapter, inputs(adapter, noise(1)), range(1), points=["blocks.0"])
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "resnet50"])
+def test_every_point_fires_once_with_the_shape_it_says(name: str) -> None:
+    adapter = peaked(name)
+    seen: list[Tokens] = []
+    with torch.inference_mode():
+        logits = forward(
+            adapter, inputs(adapter, noise(1)), range(1), on_tokens=seen.append, points=adapter.spec.points
+        )
+    assert [t.point for t in sorted(seen, key=lambda t: adapter.spec.points.index(t.point))] == list(adapter.spec.points)
+    for tokens in seen:
+        assert tokens.patches.shape[1] == np.prod(tokens.grid), tokens.point
+    final = next(t for t in seen if t.point == ("logits" if adapter.spec.classes else "features"))
+    assert torch.equal(final.values[:, 0], logits)
+
+
+def test_facets_rebuild_the_attention() -> None:
+    adapter = peaked("vit_small_patch16_dinov3")
+    x = inputs(adapter, noise(1))
+    facets: dict[str, Tensor] = {}
+    with torch.inference_mode():
+        forward(
+            adapter,
+            x,
+            range(1),
+            on_tokens=lambda t: facets.__setitem__(t.point, t.values),
+            points=["query.2", "key.2", "value.2"],
+        )
+    layer = adapter.spec.layers[2]
+    query, key = (facets[f"{f}.2"].unflatten(-1, (layer.heads, -1)).transpose(1, 2) for f in ("query", "key"))
+    weights = (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(-1)
+    torch.testing.assert_close(weights, captured(adapter, x)[layer.name], rtol=1e-9, atol=1e-12)

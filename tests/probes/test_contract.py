@@ -1,0 +1,110 @@
+"""What every probe must satisfy; a new probe is covered the moment its file exists."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import probes
+from model_zoo.images import ImageSource
+from probes.base import READS, Probe
+from probes.capture import Batch, Weights, forward
+from tests.probes.families import QUICK, inputs, noise, peaked
+
+NAMES = probes.available()
+
+
+def fold(probe: Probe, adapter, batches) -> object:
+    state = probe.init(adapter.spec)
+    if "weights" in probe.reads:
+        state = probe.update(state, Weights(adapter))
+    for batch in batches:
+        state = take(probe, adapter, state, batch)
+    return state
+
+
+def take(probe: Probe, adapter, state, batch: range):
+    """One batch by the plainest route: no sharing, all rows of a layer at once."""
+    images = noise(4)[batch.start : batch.stop]
+    x = inputs(adapter, images)
+    box = [state]
+
+    def attention(seen) -> None:
+        wanted = probe.queries(adapter.spec, seen.index)
+        if wanted is not None:
+            box[0] = probe.update(box[0], seen.rows(wanted))
+
+    def tokens(seen) -> None:
+        box[0] = probe.update(box[0], seen)
+
+    if probe.reads & {"attention", "tokens"}:
+        points = probe.points(adapter.spec)
+        on_attention = attention if "attention" in probe.reads else None
+        forward(adapter, x, batch, on_attention=on_attention, on_tokens=tokens, points=points)
+    if "batch" in probe.reads:
+        box[0] = probe.update(box[0], Batch(adapter, batch, x, images))
+    return box[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_declares_itself(name: str) -> None:
+    cls = probes.load(name)
+    assert cls.title
+    assert cls.reads
+    assert cls.reads <= READS
+    assert dataclasses.is_dataclass(cls)
+    assert cls.__dataclass_params__.frozen
+    for word in ("Returns:", "Note:", "Reference:"):
+        assert word in (cls.__doc__ or ""), f"the docstring of {name} lacks {word}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_result_does_not_depend_on_batching_merging_or_order(name: str) -> None:
+    probe, adapter = probes.load(name)(), peaked("vit_tiny_patch16_224")
+    if reason := probe.undefined(adapter.spec):
+        pytest.fail(f"defaults of {name} must be defined for a plain ViT with a classifier: {reason}")
+    whole = probe.compute(fold(probe, adapter, [range(4)]))
+    assert all("units" in variable.attrs for variable in whole.data_vars.values()), "every variable has units"
+    if probe.reads == {"weights"}:
+        return
+    streamed = probe.compute(fold(probe, adapter, [range(1), range(1, 4)]))
+    parts = [fold(probe, adapter, [batch]) for batch in (range(2), range(2, 4))]
+    merged = probe.compute(probe.merge(*parts))
+    parts = [fold(probe, adapter, [batch]) for batch in (range(2), range(2, 4))]
+    turned = probe.compute(probe.merge(*reversed(parts)))
+    for other in (streamed, merged, turned):
+        xr.testing.assert_allclose(whole, other, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("family", [*QUICK, "vit_base_patch16_siglip_224", "cait_xxs24_224", "resnet50"])
+def test_defined_or_says_why(name: str, family: str) -> None:
+    probe, adapter = probes.load(name)(), peaked(family)
+    reason = probe.undefined(adapter.spec)
+    if reason is not None:
+        assert len(reason) > 20
+        assert not reason.endswith(".")
+        return
+    result = probe.compute(fold(probe, adapter, [range(4)]))
+    floats = [v for v in result.data_vars.values() if v.dtype.kind == "f"]
+    assert any(np.isfinite(v).any() for v in floats), "a probe that is defined says something"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_through_the_runner(name: str) -> None:
+    from probes.runner import run
+
+    adapter = peaked("vit_tiny_patch16_224")
+    adapter.module.float()
+    images = noise(4)
+    sources = [ImageSource(f"image {i}", lambda i=i: images[i]) for i in range(4)]
+    result = run({"a": adapter}, sources, {name: probes.load(name)()}, batch_size=3)[name]["a"]
+    assert "undefined" not in result.attrs
+    if "image" in result.dims:
+        assert result.image_name.values.tolist() == [f"image {i}" for i in range(4)]
+
+
+def test_unknown_probe_names_the_alternatives() -> None:
+    with pytest.raises(ValueError, match="attention-maps"):
+        probes.load("attention-map")
