@@ -11,7 +11,7 @@ from dashboard import cards, results
 from dashboard.jobs import Job
 from dashboard.palette import number
 from dashboard.results import Failure, Request, Result, Size, Value
-from dashboard.selection import Selection
+from dashboard.selection import Point, Selection
 from model_zoo.adapter import Geometry, ModelSpec
 
 PATIENCE = 0.4
@@ -70,33 +70,50 @@ def visitor() -> str:
     return name
 
 
-def compute(
-    probes: Mapping[str, Params | Mapping[str, Params | None]],
-    selection: Selection,
-    *,
-    size: Size = "native",
-    per_model: bool = False,
-) -> Outcome:
+def compute(probes: Mapping[str, Params], selection: Selection, *, size: Size = "native") -> Outcome:
     """Ask for probes of every selected model over the selected images.
 
     What is cached comes at once; the rest is computed in the background and the page runs again when it is there.
 
     Args:
-        probes: probe to its parameters, or with ``per_model`` probe to model to parameters (None: not that model).
-            No probes at all: only the models' layout and geometry.
+        probes: probe to its parameters. No probes at all: only the models' layout and geometry.
         selection: models and images.
         size: the models' own image size, or the whole image uncropped.
-        per_model: parameters differ between the models, as a clicked patch does.
+    """
+    return compute_each({p: dict.fromkeys(selection.models, v) for p, v in probes.items()}, selection, size=size)
+
+
+def compute_each(
+    probes: Mapping[str, Mapping[str, Params | None]], selection: Selection, *, size: Size = "native"
+) -> Outcome:
+    """Ask for probes whose parameters differ between models, as a clicked patch does.
+
+    Args:
+        probes: probe to model to parameters; None where the model is left out.
+        selection: models and images.
+        size: the models' own image size, or the whole image uncropped.
     """
     wanted: dict[str, dict[str, Request]] = {}
     for model in selection.models:
-        base = Request((model,), selection.images, size=size)
-        wanted[model] = {"": base}
+        wanted[model] = {"": Request((model,), selection.images, size=size)}
         for probe, given in probes.items():
-            params = given.get(model) if per_model else given
+            params = given[model]
             if params is not None:
-                wanted[model][probe] = Request(base.models, base.images, probe, tuple(sorted(params.items())), size)  # type: ignore[union-attr]
+                request = Request((model,), selection.images, probe, tuple(sorted(params.items())), size)
+                wanted[model][probe] = request
     return _collect(wanted, selection)
+
+
+def patch_of_each(selection: Selection, point: Point, *, size: Size = "native") -> dict[str, str | None]:
+    """The patch under a point of the first image as ``ROW:COL`` of each model's own input grid.
+
+    None where the point lies outside of what the model sees, or while the model's layout is not known yet.
+    """
+    found: dict[str, str | None] = {}
+    for model in compute({}, selection, size=size).models:
+        at = model.geometries[0].patch_at(*point, model.spec.grid) if model.spec else None
+        found[model.model] = f"{at[0]}:{at[1]}" if at else None
+    return found
 
 
 def compute_together(probe: str, params: Params, selection: Selection, models: Sequence[str]) -> Outcome:
@@ -123,7 +140,11 @@ def _collect(wanted: dict[str, dict[str, Request]], selection: Selection) -> Out
 def _model(
     model: str, row: dict[str, Request], found: Mapping[Request, Result | Failure | Job], selection: Selection
 ) -> ModelResult:
-    spec, geometries, datasets, messages, waiting = None, (), {}, [], False
+    spec: ModelSpec | None = None
+    geometries: tuple[Geometry, ...] = ()
+    datasets: dict[str, xr.Dataset] = {}
+    messages: list[str] = []
+    waiting = False
     for probe, request in row.items():
         value = found[request]
         if isinstance(value, Result):
