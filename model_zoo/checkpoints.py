@@ -9,6 +9,7 @@ import argparse
 import pickle
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -24,6 +25,9 @@ from torch import Tensor, nn
 from model_zoo.reference import ModelError
 
 State = dict[str, Tensor]
+
+# torch remarks on pickles of other protocols before it reads or refuses them.
+warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
 
 LARGEST_FILE = 8 * 2**30  # bytes
 WRAPPERS = ("state_dict_ema", "model_ema", "teacher", "state_dict", "model", "network", "module", "student")
@@ -207,7 +211,8 @@ def _create_from_npz(name: str, path: Path) -> nn.Module:
         for parameter in model.parameters():
             parameter.fill_(torch.nan)
     try:
-        reader(str(path))
+        with path.open("rb") as file:  # timm would leave a file open that does not fit
+            reader(file)
     except (KeyError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         raise ModelError(f"{path.name} does not fit {name}: {_npz_reason(error)}.") from error
     untouched = [key for key, parameter in model.named_parameters() if bool(parameter.isnan().any())]
