@@ -14,6 +14,7 @@ from dashboard.results import Failure, Request, Result, Size, Value
 from dashboard.selection import Point, Selection
 from model_zoo.adapter import Geometry, ModelSpec
 
+STAGES = {"": "starting", "download": "downloading weights", "build": "loading"}
 PATIENCE = 0.4
 POLL = 0.4
 
@@ -198,8 +199,8 @@ def describe(job: Job, jobs: int) -> str:
     place = results.store().jobs.place(job)
     if place:
         return f"{job.label}: waiting, place {place} in the queue"
-    parts = [f"{job.label}: {job.stage or 'starting'}"]
-    if job.total and job.stage.startswith("download"):
+    parts = [f"{job.label}: {STAGES.get(job.stage, job.stage)}"]
+    if job.total and job.stage == "download":
         parts.append(f"{number(job.done / 1e6)} of {number(job.total / 1e6)} MB")
     elif job.total and job.total > 1:
         parts.append(f"{job.done} of {job.total}")

@@ -11,15 +11,24 @@ from model_zoo.adapter import ModelSpec
 QUERIES = {"cls": "CLS", "mean": "mean of patches", "patch": "clicked patch"}
 
 
-def layer(specs: Iterable[ModelSpec | None]) -> Depth | None:
-    """Draw the layer slider over the deepest model; None until a model's depth is known and the link names no layer."""
+def layer(specs: Iterable[ModelSpec | None], *, waiting: bool = False) -> Depth | None:
+    """Draw the layer slider over the deepest model.
+
+    Args:
+        specs: layouts of the models, None where one is not known.
+        waiting: some are on their way.
+
+    Returns:
+        The layer; None until a model's depth is known, unless the link names one.
+    """
     deepest = max((len(spec.layers) for spec in specs if spec is not None), default=0)
     linked = read_depth(url.first("layer"))
     if url.first("layer") and linked is None:
         url.note(f"The link's layer {url.first('layer')[:20]!r} is none (such as 8/12) and was reset to the last.")
         url.put("layer")
     if not deepest and linked is None:
-        st.skeleton(height=60)
+        if waiting:
+            st.skeleton(height=64)
         return None
     chosen = linked or Depth(deepest, deepest)
     if deepest > 1:
@@ -53,6 +62,7 @@ def head(specs: Iterable[ModelSpec | None]) -> str:
         options,
         key="head_choice",
         format_func=lambda name: {"mean": "mean", "max": "maximum"}.get(name, f"head {name}"),
+        width=150,
         help="Heads have no order: head 3 of one model has nothing to do with head 3 of another.",
         on_change=lambda: url.put("head", st.session_state["head_choice"]),
     )
@@ -88,7 +98,6 @@ def query() -> tuple[str, Point | None]:
         list(QUERIES),
         key="query_choice",
         format_func=QUERIES.__getitem__,
-        width="stretch",
         help="Whose attention is shown. Click a patch in any picture to ask it; Escape goes back to CLS.",
         on_change=choose,
     )

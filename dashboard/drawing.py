@@ -49,7 +49,7 @@ def linked_size() -> Size:
 
 def popover() -> Drawing:
     """Draw the popover and return what is chosen."""
-    with st.popover("More", width="stretch"):
+    with st.popover("More"):
         show = st.segmented_control(
             "Draw",
             ["map", "mask", "both"],

@@ -1,11 +1,15 @@
 """What every page has in common: the question as its title, its charts, and the row of explanations and downloads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+import xarray as xr
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import components
+from dashboard.computing import Outcome
 
 Maker = Callable[[], bytes | str]
 
@@ -15,9 +19,8 @@ CHART_CONFIG = {
     "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
 }
 _STYLE = """<style>
-[data-testid=stMainBlockContainer] h1 { padding-bottom: 0.1rem }
+[data-testid=stMainBlockContainer] h1 { padding-bottom: 0.5rem }
 [data-testid=stMainBlockContainer] { max-width: 1560px; padding-left: 2.5rem; padding-right: 2.5rem }
-.st-key-controls [data-testid=stWidgetLabel] { min-height: 1.4rem }
 @media (max-width: 640px) { [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem } }
 </style>"""
 
@@ -28,6 +31,11 @@ def header(question: str, subtitle: str = "") -> None:
     st.title(question, anchor=False)
     if subtitle:
         st.caption(subtitle)
+
+
+def controls() -> DeltaGenerator:
+    """The one row between the title and the picture; draw the page's controls into it."""
+    return st.container(key="controls", horizontal=True, vertical_alignment="bottom", gap="medium")
 
 
 def chart(figure: go.Figure, *, key: str, alt: str) -> None:
@@ -41,12 +49,32 @@ def chart(figure: go.Figure, *, key: str, alt: str) -> None:
     st.plotly_chart(figure, key=key, alt=alt, config=CHART_CONFIG)
 
 
+def states(outcome: Outcome, probe: str) -> None:
+    """Say for which models a probe has no result, and why; for charts, as panels say it themselves."""
+    for model in outcome.models:
+        if model.message and probe not in model.datasets:
+            st.info(f"**{model.title}**: {model.message}", icon=":material/info:")
+    if outcome.jobs and not outcome.ready(probe):
+        st.skeleton(height=360)
+
+
+def csv(datasets: Mapping[str, xr.Dataset]) -> str:
+    """Datasets as one table: a column for the model, for every dimension and for every variable."""
+    tables = [dataset.to_dataframe().reset_index().assign(model=name) for name, dataset in datasets.items()]
+    together = pd.concat(tables, ignore_index=True)
+    first = together.pop("model")
+    together.insert(0, "model", first)
+    text: str = together.to_csv(index=False, float_format="%.8g")
+    return text
+
+
 def footer(
     *,
     how: str,
     formula: str,
     not_shown: str,
     name: str,
+    formula_label: str = "Formula",
     png: Maker | None = None,
     svg: Maker | None = None,
     csv: Maker | None = None,
@@ -58,12 +86,13 @@ def footer(
         formula: what is computed, Markdown with ``$$`` around formulas, and its source.
         not_shown: what the picture does not show, Markdown.
         name: file name of the downloads, without its ending.
+        formula_label: what the button of ``formula`` says.
         png: makes the picture as PNG when it is asked for.
         svg: makes the picture as SVG.
         csv: makes the numbers as CSV.
     """
     with st.container(horizontal=True, vertical_alignment="center", key="footer"):
-        for label, text in (("How to read", how), ("Formula", formula), ("What this does not show", not_shown)):
+        for label, text in (("How to read", how), (formula_label, formula), ("What this does not show", not_shown)):
             with st.popover(label):
                 st.markdown(text)
         for kind, maker, mime in (("PNG", png, "image/png"), ("SVG", svg, "image/svg+xml"), ("CSV", csv, "text/csv")):

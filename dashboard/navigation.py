@@ -48,7 +48,7 @@ def run() -> None:
         entry = st.Page(_guarded(address, draw), title=page.title, url_path=address, default=page.default)
         sections[page.section].append(entry)
         opened[entry.url_path] = address
-    current = st.navigation({name: entries for name, entries in sections.items() if entries}, expanded=True)
+    current = st.navigation({name: entries for name, entries in sections.items() if entries}, position="top")
     url.begin(opened.get(current.url_path, current.url_path))
     current.run()
     computing.drop_unasked()

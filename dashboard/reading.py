@@ -37,8 +37,8 @@ def sentence(found: Sequence[Concentration], tau: float, query: str, head: str, 
         return ""
     order = sorted(found, key=lambda c: c.patches / c.of)
     rows = [f"{c.patches} of {c.of} patches in {c.name} ({percent(c.patches / c.of)})" for c in order]
-    shares = sorted({percent(c.share) for c in found}, key=lambda text: float(text.split()[0]))
-    onto = shares[0] if len(shares) == 1 else f"{shares[0].removesuffix(' %')} to {shares[-1]}"
+    least, most = (percent(choose(c.share for c in found)) for choose in (min, max))
+    onto = least if least == most else f"{least} to {most}"
     return (
         f"{percent(tau)} of what {query} gives to patches falls on {'; '.join(rows)}. "
         f"Even attention would need {percent(tau)} of the patches. Patches receive {onto} of all its attention, prefix "
@@ -48,4 +48,5 @@ def sentence(found: Sequence[Concentration], tau: float, query: str, head: str, 
 
 def percent(fraction: float) -> str:
     """A fraction as whole per cent."""
-    return f"{number(100 * fraction, 2)} %" if 0 < fraction < 0.01 else f"{fraction * 100:.0f} %"
+    figure = number(100 * fraction, 2) if 0 < fraction < 0.01 else f"{fraction * 100:.0f}"
+    return f"{figure}\u202f%"

@@ -13,10 +13,11 @@ DEFAULT_MODELS = next(iter(PRESETS.values()))
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
 
 
-def sidebar(*, several: bool = False, default_images: Sequence[str] = ()) -> Selection:
+def sidebar(*, images: bool = True, several: bool = False, default_images: Sequence[str] = ()) -> Selection:
     """Draw the sidebar and return what is chosen in it.
 
     Args:
+        images: the page shows images at all.
         several: the page takes several images; otherwise it takes the first.
         default_images: what a page of several images shows when the link names none.
     """
@@ -24,8 +25,9 @@ def sidebar(*, several: bool = False, default_images: Sequence[str] = ()) -> Sel
     with st.sidebar:
         st.subheader("Models", anchor=False)
         _models(selection)
-        st.subheader("Images" if several else "Image", anchor=False)
-        _images(selection, several)
+        if images:
+            st.subheader("Images" if several else "Image", anchor=False)
+            _images(selection, several)
         _loaded()
     return selection
 

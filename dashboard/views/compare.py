@@ -125,20 +125,15 @@ def page() -> None:
     """Draw the page."""
     selection = sidebar()
     frame.header("Where does each model look?")
-    row = st.container(key="controls")
+    row = frame.controls()
     query, point = controls.linked_query()
     outcome = attention(selection, query, point)
     specs = [model.spec for model in outcome.models]
     with row:
-        wide, narrow, middle, small = st.columns([4, 1.6, 3.2, 1.2], vertical_alignment="bottom")
-        with wide:
-            depth = controls.layer(specs)
-        with narrow:
-            head = controls.head(specs)
-        with middle:
-            controls.query()
-        with small:
-            chosen = drawing.popover()
+        depth = controls.layer(specs, waiting=bool(outcome.jobs))
+        head = controls.head(specs)
+        controls.query()
+        chosen = drawing.popover()
     maps_shown = [shown(model, depth, head, query) for model in outcome.models]
     drawn = [panel(model, one, chosen) for model, one in zip(outcome.models, maps_shown, strict=True)]
     arrays = [p.values for p in drawn if p.values is not None]

@@ -1,0 +1,192 @@
+"""The catalog: what there is to compare, what is loaded, and what that costs."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import cards, computing, frame, results, url
+from dashboard.jobs import Job, QueueFull
+from dashboard.page import Page
+from dashboard.palette import MOST_MODELS, megabytes
+from dashboard.selection import read_models
+from dashboard.sidebar import sidebar
+from model_zoo.catalog import CATALOG, CatalogEntry
+
+PAGE = Page("Zoo", section="Models", order=80)
+
+HOW = """
+Each row is one model with one set of weights. **Shipped** weights come with the project and need no network; **hub**
+weights are fetched from the Hugging Face hub when the model is first used, and kept on this machine's disk. Loaded
+models share a memory budget: the one used longest ago leaves first, one that is in use never does.
+"""
+STRINGS = """
+Wherever a model is asked for, here and on the command line:
+
+| text | model |
+|:--|:--|
+| `dino-s16` | a key of the catalog |
+| `timm:vit_small_patch16_224.dino` | any timm model, weights from the hub |
+| `timm:vit_small_patch16_224@random:0` | the architecture with random weights, seed 0 |
+| `timm:vit_small_patch16_224@weights.safetensors` | weights of a local file (command line only) |
+"""
+NOT_SHOWN = """
+- The licence is that of the **weights**; the training data has conditions of its own.
+- Parameters say nothing about speed: tokens do, and they grow with the square of the input's side over the patch's.
+"""
+
+
+def rows(search: str, families: Sequence[str], objectives: Sequence[str], weights: str | None) -> list[CatalogEntry]:
+    """Entries that fit: every word of ``search`` somewhere in their facts, and one of each of the other choices."""
+    words = search.lower().split()
+    return [
+        entry
+        for entry in CATALOG.values()
+        if (not families or entry.family in families)
+        and (not objectives or entry.objective in objectives)
+        and (weights is None or entry.weights == weights)
+        and all(word in _text(entry) for word in words)
+    ]
+
+
+def _text(entry: CatalogEntry) -> str:
+    facts = (entry.key, entry.title, entry.family, entry.objective, entry.data, entry.licence, entry.timm_name)
+    return " ".join(facts).lower()
+
+
+def table(entries: Sequence[CatalogEntry]) -> pd.DataFrame:
+    """The catalog's facts as a table, one row a model."""
+    return pd.DataFrame(
+        {
+            "Model": [entry.title for entry in entries],
+            "Key": [entry.key for entry in entries],
+            "Family": [entry.family for entry in entries],
+            "Objective": [entry.objective for entry in entries],
+            "Weights": [entry.weights for entry in entries],
+            "Parameters, millions": [entry.parameters / 1e6 for entry in entries],
+            "Patch, px": [str(entry.patch or "–") for entry in entries],
+            "Input, px": [f"{entry.input_size[0]} × {entry.input_size[1]}" for entry in entries],
+            "Prefix tokens": [entry.prefix_tokens for entry in entries],
+            "Training data": [entry.data for entry in entries],
+            "Licence": [entry.licence for entry in entries],
+            "Paper": [f"https://arxiv.org/abs/{entry.paper}" if entry.paper else None for entry in entries],
+            "timm name": [entry.timm_name for entry in entries],
+        }
+    )
+
+
+def page() -> None:
+    """Draw the page."""
+    selection = sidebar(images=False)
+    frame.header("Which models can be compared?")
+    chosen = _catalog()
+    if chosen is not None:
+        with st.container(border=True, key="card"):
+            left, right = st.columns([3, 1])
+            with left:
+                cards.draw(chosen.key)
+            with right:
+                _actions(chosen, selection.models)
+    _job()
+    _loaded()
+    frame.footer(how=HOW, formula=STRINGS, formula_label="Names of models", not_shown=NOT_SHOWN, name="catalog")
+
+
+def _catalog() -> CatalogEntry | None:
+    search, family, objective, weights = st.columns([2, 2, 2, 1.4])
+    entries = rows(
+        search.text_input("Search", key="search", bind="query-params", placeholder="dino 14") or "",
+        family.multiselect("Family", sorted({e.family for e in CATALOG.values()}), key="family", bind="query-params"),
+        objective.multiselect(
+            "Objective", sorted({e.objective for e in CATALOG.values()}), key="objective", bind="query-params"
+        ),
+        weights.segmented_control("Weights", ["shipped", "hub"], key="weights", bind="query-params"),
+    )
+    if not entries:
+        st.info("No model fits: take a word or a choice away.")
+        return None
+    picked = st.dataframe(
+        table(entries),
+        hide_index=True,
+        key="catalog",
+        on_select="rerun",
+        selection_mode="single-row",
+        height=min(38 + 35 * len(entries), 460),
+        column_config={
+            "Paper": st.column_config.LinkColumn(display_text=r"abs/(.+)$"),
+            "Parameters, millions": st.column_config.NumberColumn(format="%.1f"),
+        },
+        alt="The models of the catalog and their facts",
+    )
+    st.caption(f"{len(entries)} of {len(CATALOG)} models. Choose a row for its card.")
+    marked = picked.selection.rows
+    return entries[marked[0]] if marked and marked[0] < len(entries) else None
+
+
+def _actions(entry: CatalogEntry, models: tuple[str, ...]) -> None:
+    full, there = len(models) >= MOST_MODELS, entry.key in models
+    st.button(
+        "In the comparison" if there else "Add to the comparison",
+        key="compare",
+        width="stretch",
+        disabled=there or full,
+        help=f"At most {MOST_MODELS} models are compared at once." if full else None,
+        on_click=lambda: url.put("model", *read_models((*models, entry.key))[0]),
+    )
+    loaded = any(model.key == entry.key for model in results.zoo().loaded())
+    st.button("Load", key="load", width="stretch", disabled=loaded, on_click=_load, args=(entry.key,))
+
+
+def _load(model: str) -> None:
+    def work(job: Job) -> None:
+        with results.zoo().lease(model, on_progress=job.report):
+            pass
+
+    try:
+        st.session_state["loading"] = results.store().jobs.submit(cards.title(model), work, computing.visitor())
+    except QueueFull as error:
+        url.note(str(error))
+
+
+def _job() -> None:
+    job: Job | None = st.session_state.get("loading")
+    if job is None:
+        return
+    if job.live:
+        _live(job)
+    elif job.state == "failed":
+        st.error(job.error or "Loading failed.")
+        st.button("Dismiss", key="dismiss", on_click=lambda: st.session_state.pop("loading"))
+
+
+@st.fragment(run_every=computing.POLL)
+def _live(job: Job) -> None:
+    if not job.live:
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(job.fraction or 0.0, computing.describe(job, 1))
+        st.button(
+            "Stop", key="stop", type="tertiary", on_click=results.store().jobs.leave, args=(job, computing.visitor())
+        )
+
+
+def _loaded() -> None:
+    st.subheader("Loaded", anchor=False)
+    loaded, budget = results.zoo().loaded(), results.zoo_budget()
+    size = sum(model.bytes for model in loaded)
+    st.progress(min(size / budget, 1.0), f"{megabytes(size)} of {megabytes(budget)}")
+    for model in loaded:
+        with st.container(horizontal=True, vertical_alignment="center", key=f"loaded-{model.key}-{model.image_size}"):
+            size_text = f" at {model.image_size} px" if model.image_size else ""
+            use = "in use" if model.in_use else "idle"
+            st.markdown(f"**{cards.title(model.key)}**{size_text} · {megabytes(model.bytes)} · {use}")
+            st.button(
+                "Unload",
+                key=f"unload-{model.key}-{model.image_size}",
+                type="tertiary",
+                disabled=bool(model.in_use),
+                on_click=results.zoo().unload,
+                args=(model.key,),
+            )
+    if not loaded:
+        st.caption("Nothing is loaded yet; a model is loaded when it is first compared.")
