@@ -22,6 +22,8 @@ class AttentionRows:
         queries: (q,) token indices of the rows; prefix tokens first, then patches row by row.
         weights: (images, heads, q, keys) as the model used them. In a windowed layer zero outside of the window.
         scores: the scores before the softmax, where the layer had such.
+        source: the whole layer, from which further rows can be computed. Whoever keeps it until a later layer has
+            come keeps its queries and keys, which is less than its rows once there are more tokens than channels.
     """
 
     layer: int
@@ -29,6 +31,7 @@ class AttentionRows:
     queries: Tensor
     weights: Tensor
     scores: Tensor | None = field(default=None, repr=False)
+    source: "Attention | None" = field(default=None, repr=False)
 
     def entropy(self) -> Tensor:
         """Shannon entropy of every row, nats: (images, heads, q); −Σ A log A, with 0 log 0 = 0."""
@@ -103,13 +106,13 @@ class Attention:
         """The rows of chosen query tokens, as float32 (float64 in a float64 model)."""
         index = self._index(queries)
         if self._windows is not None:
-            return AttentionRows(self.index, self.images, index, self._scatter(index))
+            return AttentionRows(self.index, self.images, index, self._scatter(index), source=self)
         contiguous = bool(len(index)) and int(index[-1]) - int(index[0]) + 1 == len(index)
         chosen = slice(int(index[0]), int(index[-1]) + 1) if contiguous else index
         if self._weights is not None:
-            return AttentionRows(self.index, self.images, index, self._weights[:, :, chosen])
+            return AttentionRows(self.index, self.images, index, self._weights[:, :, chosen], source=self)
         weights, scores = self._softmax(chosen)
-        return AttentionRows(self.index, self.images, index, weights, scores)
+        return AttentionRows(self.index, self.images, index, weights, scores, self)
 
     def blocks(self) -> Iterator[AttentionRows]:
         """All rows, in order, in blocks of a few MiB; no block is kept."""
