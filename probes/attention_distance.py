@@ -1,0 +1,176 @@
+"""Mean attention distance: how far, in pixels, every head looks."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from model_zoo.adapter import ModelSpec
+from model_zoo.layout import AttentionLayer
+from probes.attention import AttentionRows
+from probes.base import Probe, layer_coordinates
+
+
+@dataclass
+class _State:
+    spec: ModelSpec
+    count: dict[int, int] = field(default_factory=dict)  # layer -> images
+    total: dict[int, np.ndarray] = field(default_factory=dict)  # layer -> (distance or CLS mass, head)
+    square: dict[int, np.ndarray] = field(default_factory=dict)
+    open: dict[int, Tensor] = field(default_factory=dict)  # (image, distance or CLS mass, head), batch under way
+
+
+@dataclass(frozen=True)
+class AttentionDistance(Probe):
+    r"""Mean distance between a patch and the patches it attends to, per layer and head.
+
+    .. math:: d_{lh} = \frac1{IN} \sum_i \sum_{q} \sum_{k} \tilde A^{(l,h)}_{iqk} \; p\,\lVert x_q - x_k \rVert_2
+
+    over :math:`I` images and :math:`N` patch queries, :math:`x` in patches, :math:`p` the side of a patch in pixels of
+    the model's input. Prefix tokens neither ask nor answer.
+
+    Args:
+        renormalise: whether :math:`\tilde A` is divided by its sum over the patches (true; as cl-vs-mim does), or left
+            as it is so that attention to CLS and registers counts as distance 0 (false; as Google's code and
+            probing-vits do). With half of the attention on CLS the two differ by a factor of two.
+
+    Returns:
+        (layer, head) each: ``distance``: mean over images, input pixels, 0 to the diagonal between patch centres;
+        ``distance_sem``: its standard error over the images (NaN for one image); ``cls_mass``: what patch queries give
+        to CLS, 0 to 1 (NaN without CLS). ``uniform_distance`` and ``largest_distance``: the value of uniform attention
+        and the largest possible one. NaN in a layer in which it is not defined; ``reason`` (layer) says why.
+
+    Note:
+        The mean says nothing about shape: half near and half far reads like all at middle distance. Border patches
+        reach farther than central ones. Not comparable across input sizes; divide by ``diagonal`` first.
+
+    Reference:
+        Dosovitskiy et al. 2021, Fig. 7 right, arXiv:2010.11929; Raghu et al. 2021, arXiv:2108.08810.
+    """
+
+    renormalise: bool = True
+    title: ClassVar[str] = "Mean attention distance"
+    reads: ClassVar[frozenset[str]] = frozenset({"attention"})
+
+    def undefined(self, spec: ModelSpec) -> str | None:
+        """Models in which no layer lets every patch attend to every other with weights that are shares."""
+        if not spec.layers:
+            return super().undefined(spec)
+        reasons = [reason(layer) for layer in spec.layers]
+        return None if "" in reasons else f"{spec.name}: {reasons[0]}"
+
+    def queries(self, spec: ModelSpec, layer: int) -> slice | None:
+        """Every row of the layers where it is defined."""
+        return None if reason(spec.layers[layer]) else slice(None)
+
+    def init(self, spec: ModelSpec) -> _State:
+        """Nothing counted."""
+        return _State(spec)
+
+    def update(self, state: _State, seen: AttentionRows) -> _State:
+        """Add a block of query rows; close the batch with its last row."""
+        layer = state.spec.layers[seen.layer]
+        sums = self._sums(state.spec, layer, seen)
+        if seen.layer in state.open:
+            sums = state.open.pop(seen.layer) + sums
+        if int(seen.queries[-1]) + 1 < layer.queries:
+            state.open[seen.layer] = sums
+            return state
+        values = sums.cpu().numpy() / (layer.queries - layer.prefix)
+        state.count[seen.layer] = state.count.get(seen.layer, 0) + len(values)
+        state.total[seen.layer] = state.total.get(seen.layer, 0) + values.sum(0)
+        state.square[seen.layer] = state.square.get(seen.layer, 0) + (values**2).sum(0)
+        return state
+
+    def _sums(self, spec: ModelSpec, layer: AttentionLayer, seen: AttentionRows) -> Tensor:
+        """Sums over the block's patch queries of Σ A D and of the attention on CLS: (image, 2, head)."""
+        first = int((seen.queries < layer.prefix).sum())
+        weights, patches = seen.weights[:, :, first:], seen.queries[first:] - layer.prefix
+        lengths = distances(layer.grid, spec.patch, patches).to(weights)
+        inside = weights[..., layer.prefix :]
+        distance = torch.einsum("bhqk,qk->bhq", inside, lengths).double()
+        if self.renormalise:
+            distance = distance / inside.sum(-1).clamp_min(torch.finfo(weights.dtype).tiny)
+        cls = weights[..., 0] if _has_cls(spec, layer) else weights.new_zeros(weights.shape[:3])
+        return torch.stack([distance.sum(-1), cls.double().sum(-1)], 1)
+
+    def merge(self, a: _State, b: _State) -> _State:
+        """Add the sums."""
+
+        def add(x: dict, y: dict) -> dict:
+            return {k: x[k] + y[k] if k in x and k in y else x.get(k, y.get(k)) for k in x | y}
+
+        return _State(a.spec, add(a.count, b.count), add(a.total, b.total), add(a.square, b.square))
+
+    def compute(self, state: _State) -> xr.Dataset:
+        """Means and standard errors."""
+        spec = state.spec
+        shape = len(spec.layers), max(layer.heads for layer in spec.layers)
+        distance, sem, cls = (np.full(shape, np.nan) for _ in range(3))
+        for index, n in state.count.items():
+            layer = spec.layers[index]
+            mean = state.total[index] / n
+            distance[index, : layer.heads] = mean[0]
+            if _has_cls(spec, layer):
+                cls[index, : layer.heads] = mean[1]
+            if n > 1:
+                variance = np.maximum(state.square[index][0] - n * mean[0] ** 2, 0) / (n - 1)
+                sem[index, : layer.heads] = np.sqrt(variance / n)
+        height, width = spec.grid
+        pixels = {"units": "px of the model's input"}
+        everything = torch.arange(height * width)
+        return xr.Dataset(
+            {
+                "distance": (("layer", "head"), distance, pixels | {"long_name": "mean attention distance"}),
+                "distance_sem": (("layer", "head"), sem, pixels | {"long_name": "standard error over images"}),
+                "cls_mass": (
+                    ("layer", "head"),
+                    cls,
+                    {"units": "fraction of attention", "long_name": "attention on CLS"},
+                ),
+                "uniform_distance": ((), uniform_distance(spec.grid, spec.patch), pixels),
+                "largest_distance": ((), float(distances(spec.grid, spec.patch, everything[:1]).max()), pixels),
+            },
+            coords={**layer_coordinates(spec), "reason": ("layer", [reason(layer) for layer in spec.layers])},
+            attrs={
+                "n": max(state.count.values(), default=0),
+                "renormalise": self.renormalise,
+                "patch": spec.patch,
+                "diagonal": float(np.hypot(*spec.input_size)),
+            },
+        )
+
+
+def reason(layer: AttentionLayer) -> str:
+    """Why the distance is not defined in a layer; empty where it is."""
+    if layer.kind == "window":
+        return f"patches attend within windows of {layer.window[0]}×{layer.window[1]}, which bounds the distance"
+    if layer.kind in ("class", "pool"):
+        return "only one token asks here, and it has no place in the image"
+    if not layer.is_distribution:
+        return "heads are mixed after the softmax, so the weights are no shares to average distances with"
+    return ""
+
+
+def distances(grid: tuple[int, int], patch: int, queries: Tensor) -> Tensor:
+    """Euclidean distance in pixels from some patches to all: (queries, patches), float64; patches row by row."""
+    height, width = grid
+    rows = (queries.div(width, rounding_mode="floor")[:, None] - torch.arange(height)).double()
+    columns = (queries.remainder(width)[:, None] - torch.arange(width)).double()
+    return patch * (rows.square()[:, :, None] + columns.square()[:, None, :]).sqrt().flatten(1)
+
+
+def uniform_distance(grid: tuple[int, int], patch: int) -> float:
+    """The mean distance of attention that is the same everywhere, pixels: 116.5 for 14×14 patches of 16."""
+    height, width = grid
+    # a pair of patches that lie (r, c) apart occurs (height − r)(width − c) times in each of its directions
+    r, c = np.arange(-height + 1, height), np.arange(-width + 1, width)
+    pairs = np.outer(height - np.abs(r), width - np.abs(c))
+    return float(patch * (pairs * np.hypot(*np.meshgrid(r, c, indexing="ij"))).sum() / (height * width) ** 2)
+
+
+def _has_cls(spec: ModelSpec, layer: AttentionLayer) -> bool:
+    return layer.prefix > 0 and spec.prefix[:1] == ("cls",)

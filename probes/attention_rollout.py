@@ -1,0 +1,245 @@
+"""Attention rollout: attention followed through all layers down to the input patches."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from model_zoo.adapter import ModelSpec
+from model_zoo.layout import AttentionLayer
+from probes.attention import Attention, AttentionRows
+from probes.base import Probe, one_of
+
+FUSIONS = ("mean", "max", "min")
+CONVENTIONS = ("paper", "vit-explain")
+KEEP_KEYS = 1024
+"""Layers of more keys than this are computed again on the way down instead of being kept."""
+
+
+@dataclass
+class _State:
+    spec: ModelSpec
+    maps: dict[int, np.ndarray] = field(default_factory=dict)  # image -> (patch,)
+    prefix_share: dict[int, float] = field(default_factory=dict)
+    layers: dict[int, list[Tensor] | Attention] = field(default_factory=dict)  # of the batch under way
+
+
+@dataclass(frozen=True)
+class AttentionRollout(Probe):
+    r"""Where the CLS token's output comes from when attention is multiplied through the layers.
+
+    .. math:: \hat A_l = \operatorname{rownorm}(F_l + I), \quad R = \hat A_L \cdots \hat A_{start}, \quad
+        \text{map} = R_{cls,\,P:}
+
+    with :math:`F_l` the heads' attention fused by mean, max or min. Only one row is shown, so a row vector is carried
+    from the last layer down, :math:`v \leftarrow v \hat A_l`; no product of two matrices is formed.
+
+    ``convention="vit-explain"`` follows the arithmetic of that much-used code: :math:`a = (F+I)/2`, *column* j divided
+    by the sum of *row* j, and the map divided by its maximum. It differs from the paper wherever row sums of F differ:
+    with max, min or a discard ratio.
+
+    Args:
+        fusion: how heads become one matrix: ``mean``, ``max`` or ``min``.
+        discard: the share of the (N+P)² fused weights, lowest first, that is set to zero before normalising, 0 up to
+            but excluding 1; the weight at row 0, column 0 is always kept. vit-explain's own default is 0.9.
+        start: first layer taken into account.
+        convention: ``paper`` or ``vit-explain``.
+
+    Returns:
+        ``rollout`` (image, y, x): share of the row, 0 to 1 (paper); relative to the largest, 0 to 1 (vit-explain).
+        NaN in a map that nothing reaches, all of it having been discarded.
+        ``prefix_share`` (image): what stays on prefix tokens; in the paper's convention it and the map sum to 1.
+        The coordinate ``query_used`` says what the row stands for: ``cls``, the pooling query of SigLIP (``pool``;
+        its weights are taken as they are, there is no residual from it to the patches), or ``mean`` over the patches
+        of a model that has neither.
+
+    Note:
+        Values, MLPs and signs are ignored, and the identity's weight of one half is an assumption. Rollout is the same
+        for every class. Many layers of near-uniform attention blur it whatever the model does.
+
+    Reference:
+        Abnar & Zuidema 2020, arXiv:2005.00928; https://github.com/jacobgil/vit-explain.
+    """
+
+    fusion: str = "mean"
+    discard: float = 0.0
+    start: int = 0
+    convention: str = "paper"
+    title: ClassVar[str] = "Attention rollout"
+    reads: ClassVar[frozenset[str]] = frozenset({"attention"})
+
+    def __post_init__(self) -> None:
+        one_of("fusion", self.fusion, FUSIONS)
+        one_of("convention", self.convention, CONVENTIONS)
+        if not 0 <= self.discard < 1:
+            raise ValueError(
+                f"discard is {self.discard}; it must be at least 0 and below 1: at 1 nothing would be left."
+            )
+        if self.start < 0:
+            raise ValueError(f"start is {self.start}; it must be the index of a layer, 0 or more.")
+
+    def undefined(self, spec: ModelSpec) -> str | None:
+        """Models whose layers are no chain of distributions over the same tokens; a start layer past the end."""
+        if not spec.layers:
+            return super().undefined(spec)
+        if any(layer.kind == "window" for layer in spec.layers):
+            return f"{spec.name} merges patches between its stages, so its layers' matrices cannot be multiplied"
+        if not all(layer.is_distribution for layer in spec.layers):
+            return f"{spec.name} mixes heads after the softmax, so its rows are no shares that could be passed on"
+        last = sum(layer.kind == "global" for layer in spec.layers) - 1
+        if self.start > last:
+            return f"{spec.name} has the layers 0 to {last}: there is no layer {self.start} to start from"
+        return None
+
+    def queries(self, spec: ModelSpec, layer: int) -> slice | tuple[int, ...] | None:
+        """Every row, or of a large layer one, which brings the means to compute the others later."""
+        if layer < self.start:
+            return None
+        return slice(None) if spec.layers[layer].keys <= KEEP_KEYS else (0,)
+
+    def init(self, spec: ModelSpec) -> _State:
+        """No maps yet."""
+        return _State(spec)
+
+    def update(self, state: _State, seen: AttentionRows) -> _State:
+        """Keep a layer; with the batch's last row, go down through them."""
+        layer = state.spec.layers[seen.layer]
+        if layer.keys > KEEP_KEYS and seen.source is not None:
+            state.layers[seen.layer] = seen.source
+        else:
+            kept = state.layers.setdefault(seen.layer, [])
+            assert isinstance(kept, list)
+            kept.append(fuse(seen.weights, self.fusion))
+            if int(seen.queries[-1]) + 1 < layer.queries:
+                return state
+        if seen.layer + 1 == len(state.spec.layers):
+            for image, row, share in zip(seen.images, *self._descend(state), strict=True):
+                state.maps[image], state.prefix_share[image] = row, float(share)
+        return state
+
+    def _descend(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
+        """The rows over the patches (image, patch) and the shares of the prefix tokens (image,)."""
+        row: Tensor | None = None
+        outside: Tensor | float = 0.0
+        while state.layers:
+            index, kept = state.layers.popitem()  # the last layer first
+            layer, blocks = state.spec.layers[index], _fused(kept, self.fusion)
+            if layer.kind == "pool":
+                row = torch.cat(list(blocks), 1)[:, 0].double()
+                continue
+            if self.discard:
+                blocks = iter([discard_lowest(torch.cat(list(blocks), 1), self.discard)])
+            first = next(blocks)
+            if row is None:
+                row = _start(state.spec, layer, first)
+            elif row.shape[1] > layer.keys:  # CLS joins the patches after this layer
+                joined = row.shape[1] - layer.keys
+                outside, row = outside + row[:, :joined].sum(1), row[:, joined:]
+            row = step(row, _chain(first, blocks), self.convention)
+        assert row is not None
+        prefix = state.spec.layers[self.start].prefix
+        share, patches = outside + row[:, :prefix].sum(1), row[:, prefix:]
+        largest = patches.amax(1, keepdim=True)
+        if self.convention == "vit-explain":
+            patches = patches / largest
+        patches = patches.masked_fill(largest == 0, torch.nan)
+        return patches.cpu().numpy(), torch.as_tensor(share).cpu().numpy()
+
+    def merge(self, a: _State, b: _State) -> _State:
+        """Maps of both."""
+        return _State(a.spec, a.maps | b.maps, a.prefix_share | b.prefix_share)
+
+    def compute(self, state: _State) -> xr.Dataset:
+        """Lay the rows out as maps."""
+        images = sorted(state.maps)
+        height, width = state.spec.grid
+        maps = np.array([state.maps[i] for i in images], np.float32).reshape(len(images), height, width)
+        units = "share of the row" if self.convention == "paper" else "relative to the map's maximum"
+        pooled = state.spec.layers[-1].kind == "pool"
+        used = "pool" if pooled else "cls" if "cls" in state.spec.prefix else "mean"
+        return xr.Dataset(
+            {
+                "rollout": (("image", "y", "x"), maps, {"units": units, "long_name": "attention rollout"}),
+                "prefix_share": ("image", [state.prefix_share[i] for i in images], {"units": "share of the row"}),
+            },
+            coords={"image": images, "query_used": used},
+            attrs={
+                "fusion": self.fusion,
+                "discard": self.discard,
+                "start": self.start,
+                "convention": self.convention,
+                "patch": state.spec.patch,
+                "layers": len(state.spec.layers),
+            },
+        )
+
+
+def fuse(weights: Tensor, fusion: str) -> Tensor:
+    """One matrix of a layer's heads: (batch, heads, q, keys) to (batch, q, keys)."""
+    if fusion == "mean":
+        return weights.mean(1)
+    return weights.amax(1) if fusion == "max" else weights.amin(1)
+
+
+def discard_lowest(fused: Tensor, share: float) -> Tensor:
+    """Zero the lowest ⌊share·size⌋ weights of every matrix but never its first; of equal weights the earliest go."""
+    flat = fused.flatten(1).clone()
+    count = int(flat.shape[1] * share)
+    if count == 0:
+        return fused
+    for values in flat:
+        limit = float(np.partition(values.cpu().numpy(), count - 1)[count - 1])
+        below = values < limit
+        equal = (values == limit).nonzero()[: count - int(below.sum()), 0]
+        first = values[0].clone()
+        values[below] = 0
+        values[equal] = 0
+        values[0] = first
+    return flat.view_as(fused)
+
+
+def step(row: Tensor, blocks: Iterable[Tensor], convention: str) -> Tensor:
+    r"""One layer down: :math:`v \hat A`.
+
+    Args:
+        row: (batch, tokens) float64.
+        blocks: the layer's fused matrix, blocks of rows in order: (batch, q, tokens).
+        convention: see `AttentionRollout`.
+    """
+    out = torch.zeros_like(row)
+    sums = []
+    start = 0
+    for block in blocks:
+        here = slice(start, start + block.shape[1])
+        total = block.sum(-1, dtype=torch.float64) + 1
+        share = row[:, here] / total if convention == "paper" else row[:, here] / 2
+        out += torch.einsum("bq,bqk->bk", share.to(block.dtype), block)
+        out[:, here] += share
+        sums.append(total / 2)
+        start = here.stop
+    return out if convention == "paper" else out / torch.cat(sums, 1)
+
+
+def _fused(kept: list[Tensor] | Attention, fusion: str) -> Iterator[Tensor]:
+    if isinstance(kept, list):
+        return iter(kept)
+    return (fuse(rows.weights, fusion) for rows in kept.blocks())
+
+
+def _start(spec: ModelSpec, layer: AttentionLayer, like: Tensor) -> Tensor:
+    """The row that the descent begins with: CLS, or the mean over patches where there is none."""
+    row = torch.zeros(len(like), layer.keys, dtype=torch.float64, device=like.device)
+    if layer.prefix and "cls" in spec.prefix:
+        row[:, spec.prefix.index("cls")] = 1
+    else:
+        row[:, layer.prefix :] = 1 / (layer.keys - layer.prefix)
+    return row
+
+
+def _chain(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
+    yield first
+    yield from rest
