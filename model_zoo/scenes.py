@@ -1,8 +1,8 @@
 """Procedural scenes: one object of ten classes on a textured background, with its label and its exact mask.
 
-A class is a shape and a typical surface (texture family and palette), correlated but not tied, as in nature. A scene is
-a pure function of the seed and its index: it is the same in whatever batch, order or company it is drawn. Random numbers
-come from Philox, a counter-based generator keyed by (seed, index), and all images of a batch are rendered at once.
+A class is a shape and a typical surface (texture family and palette), correlated but not tied, as in nature. A scene
+is a pure function of the seed and its index: it is the same in whatever batch, order or company it is drawn. Random
+numbers come from Philox, a counter-based generator keyed by (seed, index), and a batch is rendered as a whole.
 
 References:
     Geirhos et al. 2019, arXiv:1811.12231 (cue conflict, shape bias). Learning from procedural images: Baradad et al.
@@ -30,7 +30,21 @@ PROBE_BANK_SEED = HELD_OUT_SEED + 1
 DISTRACTORS = 4
 CHUNK_PIXELS = 150_000
 
-_OBJECT = ("label", "own", "other", "variant", "hue", "saturation", "light", "dark", "swap", "zoom", "angle", "du", "dv")
+_OBJECT = (
+    "label",
+    "own",
+    "other",
+    "variant",
+    "hue",
+    "saturation",
+    "light",
+    "dark",
+    "swap",
+    "zoom",
+    "angle",
+    "du",
+    "dv",
+)
 _SETTING = (
     *("x", "y", "scale", "rotation", "aspect", "light_angle", "light_tilt", "relief", "shadow"),
     *("b_family", "b_variant", "b_hue", "b_hue_step", "b_saturation", "b_value", "b_contrast"),
@@ -66,7 +80,7 @@ class Scenes:
         surface_correlation: how often the surface is the class's own; otherwise it is one of the nine others.
         cue_conflict: the surface is always another class's.
         difficulty: 0 (upright, centred, large) to 1: rotation up to 45 degrees either way, the centre anywhere that
-            keeps the object almost wholly inside, its area about 10% to 40% of the image. Every held-out figure is
+            keeps the object almost wholly inside, its area about 8% to 45% of the image. Every held-out figure is
             taken at 1.
     """
 
@@ -230,7 +244,9 @@ class Scenes:
         hue, saturation, value = u["b_hue"], 0.08 + 0.34 * u["b_saturation"], 0.35 + 0.4 * u["b_value"]
         step = 0.1 + 0.25 * u["b_contrast"]
         first = textures.hsv_to_rgb(hue, saturation, (value + step).clamp(max=1))
-        second = textures.hsv_to_rgb((hue + 0.2 * (u["b_hue_step"] - 0.5)) % 1, saturation, (value - step).clamp(min=0.05))
+        second = textures.hsv_to_rgb(
+            (hue + 0.2 * (u["b_hue_step"] - 0.5)) % 1, saturation, (value - step).clamp(min=0.05)
+        )
         families = _pick(u["b_family"], len(textures.FAMILIES))
         which = families * textures.VARIANTS + _pick(u["b_variant"], textures.VARIANTS)
         zoom = 0.3 + 0.45 * u["b_zoom"]

@@ -43,23 +43,28 @@ def _polygon(x: Tensor, y: Tensor, vertices: list[tuple[float, float]]) -> Tenso
 
 
 def disc(x: Tensor, y: Tensor) -> Tensor:
+    """A filled circle."""
     return _circle(x, y, 0, 0, 0.82)
 
 
 def ring(x: Tensor, y: Tensor) -> Tensor:
+    """A circle with a wide hole."""
     return _circle(x, y, 0, 0, 0.66).abs() - 0.26
 
 
 def square(x: Tensor, y: Tensor) -> Tensor:
+    """A square on its side."""
     return _box(x, y, 0.72, 0.72)
 
 
 def triangle(x: Tensor, y: Tensor) -> Tensor:
+    """An equilateral triangle with rounded corners, a tip up."""
     corners = [(math.sin(angle), math.cos(angle)) for angle in (0, 2 * math.pi / 3, 4 * math.pi / 3)]
     return _polygon(x, y + 0.15, corners) - 0.08
 
 
 def star(x: Tensor, y: Tensor) -> Tensor:
+    """Five points, rounded a little."""
     corners = []
     for k in range(10):
         radius, angle = (1.0 if k % 2 == 0 else 0.45), math.pi * k / 5
@@ -77,10 +82,12 @@ def heart(x: Tensor, y: Tensor) -> Tensor:
 
 
 def cross(x: Tensor, y: Tensor) -> Tensor:
+    """Two bars of equal arms, one upright."""
     return torch.minimum(_box(x, y, 0.92, 0.29), _box(x, y, 0.29, 0.92))
 
 
 def crescent(x: Tensor, y: Tensor) -> Tensor:
+    """A disc with a disc taken out of its right side."""
     return torch.maximum(_circle(x, y, -0.1, 0, 0.92), -_circle(x, y, 0.42, 0, 0.74))
 
 

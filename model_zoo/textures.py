@@ -91,7 +91,8 @@ def sample(tiles: Tensor, which: Tensor, u: Tensor, v: Tensor) -> Tensor:
     Args:
         tiles: a bank, (T, 1, t + 1, t + 1).
         which: tile of each image, (B,).
-        u, v: tile coordinates of every pixel, (B, H, W); one unit is one tile.
+        u: tile coordinate across of every pixel, (B, H, W); one unit is one tile.
+        v: the same, down.
 
     Returns:
         grey values (B, H, W) in [0, 1].

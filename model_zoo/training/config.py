@@ -76,10 +76,12 @@ class TrainConfig:
 
     @property
     def stage_steps(self) -> tuple[int, ...]:
+        """Steps of each stage."""
         return tuple(max(1, round(stage.images / self.batch_size)) for stage in self.stages)
 
     @property
     def steps(self) -> int:
+        """Steps in all."""
         return sum(self.stage_steps)
 
     def stage_at(self, step: int) -> tuple[Stage, float]:
@@ -92,9 +94,11 @@ class TrainConfig:
         return self.stages[-1], self.stages[-1].difficulty[1]
 
     def to_json(self) -> dict[str, Any]:
+        """Plain values, for a file."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TrainConfig":
+        """The configuration that ``to_json`` wrote down."""
         stages = tuple(Stage(s["images"], s["size"], tuple(s["difficulty"])) for s in data["stages"])
         return cls(**{**data, "stages": stages, "snapshots": tuple(data["snapshots"])})

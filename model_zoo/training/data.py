@@ -33,9 +33,13 @@ class Source(Protocol):
 
     def views(
         self, step: int, batch: int, size: int, difficulty: float, count: int, device: torch.device
-    ) -> tuple[list[Tensor], Tensor]: ...
+    ) -> tuple[list[Tensor], Tensor]:
+        """``count`` views of each image of batch ``step``."""
+        ...
 
-    def validation(self, count: int, size: int, difficulty: float, device: torch.device) -> tuple[Tensor, Tensor]: ...
+    def validation(self, count: int, size: int, difficulty: float, device: torch.device) -> tuple[Tensor, Tensor]:
+        """At most ``count`` images that are never trained on, and their labels."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,13 @@ class ScenesSource:
     def views(
         self, step: int, batch: int, size: int, difficulty: float, count: int, device: torch.device
     ) -> tuple[list[Tensor], Tensor]:
+        """``count`` views of each image of batch ``step``, (B, 3, size, size) in [0, 1], and the labels."""
         scenes = Scenes(self.seed, size, self.surface_correlation, difficulty=difficulty)
         drawn = scenes.views(range(step * batch, (step + 1) * batch), count, device)
         return [view.images.float() / 255 for view in drawn], drawn[0].labels
 
     def validation(self, count: int, size: int, difficulty: float, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Images that are never trained on, and their labels."""
         scenes = Scenes(VALIDATION_SEED, size, difficulty=difficulty).batch(range(count), device)
         return scenes.images.float() / 255, scenes.labels
 
@@ -98,6 +104,7 @@ class PictureSource:
     def views(
         self, step: int, batch: int, size: int, difficulty: float, count: int, device: torch.device
     ) -> tuple[list[Tensor], Tensor]:
+        """``count`` views of each image of batch ``step``, (B, 3, size, size) in [0, 1], and the labels."""
         train, _ = self._split()
         positions = np.arange(step * batch, (step + 1) * batch)
         chosen = np.empty(batch, dtype=np.int64)
@@ -110,6 +117,7 @@ class PictureSource:
         return crops, torch.tensor([self.labels[i] for i in chosen], device=device)
 
     def validation(self, count: int, size: int, difficulty: float, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Images that are never trained on, and their labels."""
         _, kept = self._split()
         kept = kept[:count]
         return self._read(kept, size).to(device), torch.tensor([self.labels[i] for i in kept], device=device)

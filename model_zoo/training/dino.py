@@ -5,6 +5,7 @@ can give them, and two crops of the same picture where it cannot; see ``docs/dec
 
 References:
     Caron et al. 2021, "Emerging properties in self-supervised vision transformers", arXiv:2104.14294.
+    Oquab et al. 2023, "DINOv2", arXiv:2304.07193 (Sinkhorn centring).
     Ryali et al. 2021, background augmentation, arXiv:2103.12719.
 """
 
@@ -33,7 +34,21 @@ class Head(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Cosines with the prototypes, (B, K)."""
         return F.normalize(self.mlp(x), dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+
+
+def sinkhorn(logits: Tensor, iterations: int = 3) -> Tensor:
+    """Probabilities (B, K) whose rows sum to 1 and whose columns carry nearly equal mass.
+
+    Reference:
+        Caron et al. 2020 (SwAV), arXiv:2006.09882; used for centring in DINOv2, arXiv:2304.07193.
+    """
+    q = (logits - logits.max()).double().exp()
+    for _ in range(iterations):
+        q = q / q.sum(0, keepdim=True).clamp(min=1e-30)
+        q = q / q.sum(1, keepdim=True)
+    return q.to(logits.dtype)
 
 
 class Dino(nn.Module):
@@ -52,6 +67,8 @@ class Dino(nn.Module):
         prototypes, hidden, bottleneck: the head.
         teacher_temperature: after the warm-up, and before it.
         momentum: of the teacher at the start; it rises to 1 with a cosine.
+        centring: ``mean`` subtracts the running mean of the teacher's outputs (DINO); ``sinkhorn`` makes every batch
+            use all prototypes alike (SwAV, DINOv2), which keeps a small batch from settling on a few clusters.
     """
 
     views = 2
@@ -70,6 +87,7 @@ class Dino(nn.Module):
         teacher_temperature: tuple[float, float] = (0.03, 0.05),
         warmup: float = 0.15,
         momentum: float = 0.99,
+        centring: str = "mean",
         centre_momentum: float = 0.9,
         colour: float = 0.2,
     ) -> None:
@@ -83,6 +101,7 @@ class Dino(nn.Module):
         self.centre: Tensor
         self.local_crops, self.global_scale, self.local_scale = local_crops, global_scale, local_scale
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
+        self.centring = centring
         self.warmup, self.momentum, self.centre_momentum, self.colour = warmup, momentum, centre_momentum, colour
 
     def forward(self, views: list[Tensor], labels: Tensor, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -104,8 +123,11 @@ class Dino(nn.Module):
             told = self.teacher_head(self.teacher(both)).float()
             ramp = min(1.0, progress / self.warmup) if self.warmup else 1.0
             start, end = self.teacher_temperature
-            target = ((told - self.centre) / (start + (end - start) * ramp)).softmax(-1).chunk(2)
-            if self.training:
+            temperature = start + (end - start) * ramp
+            if self.centring == "sinkhorn":
+                target = sinkhorn(told / temperature).chunk(2)
+            else:
+                target = ((told - self.centre) / temperature).softmax(-1).chunk(2)
                 self.centre.lerp_(told.mean(0), 1 - self.centre_momentum)
         answers = list(self.student_head(self.student(both)).float().chunk(2))
         if narrow:
@@ -133,4 +155,5 @@ class Dino(nn.Module):
             torch._foreach_lerp_(list(average.parameters()), list(current.parameters()), 1 - momentum)
 
     def exported(self) -> nn.Module:
+        """The model that is evaluated and shipped."""
         return self.teacher

@@ -31,11 +31,13 @@ class Distilled(nn.Module):
         self.soft, self.temperature = soft, temperature
 
     def train(self, mode: bool = True) -> "Distilled":
+        """As for any module, but the teacher stays in evaluation mode."""
         super().train(mode)
         self.teacher.eval()
         return self
 
     def forward(self, views: list[Tensor], labels: Tensor, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch, and how often student and teacher were right on it."""
         with torch.no_grad():
             told = self.teacher(self.normalise(views[0])).float()
         by_class, by_teacher = (z.float() for z in self.student(self.normalise(views[0])))
@@ -59,4 +61,5 @@ class Distilled(nn.Module):
         """The teacher is fixed."""
 
     def exported(self) -> nn.Module:
+        """The model that is evaluated and shipped."""
         return self.student

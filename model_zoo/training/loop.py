@@ -6,7 +6,6 @@ run needs no other memory than weights, optimiser state and k: killed and resume
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 import model_zoo.architectures  # noqa: F401  (registers the shipped networks with timm)
-from model_zoo.evaluation import extract, knn_top1
+from model_zoo.features import extract, knn_top1
 from model_zoo.training.config import TrainConfig
 from model_zoo.training.data import Source, open_source
 
@@ -66,6 +65,7 @@ class Normalise(nn.Module):
         self.std: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
+        """Subtracts the mean and divides by the standard deviation."""
         return (images - self.mean) / self.std
 
 
@@ -280,7 +280,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
     }
     partial = path.with_suffix(".partial")
     save_file(state, partial, metadata={"format": "pt"})
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _checkpoint(
@@ -300,4 +300,4 @@ def _checkpoint(
     }
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
-    os.replace(partial, path)
+    partial.replace(path)

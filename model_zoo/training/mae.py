@@ -60,6 +60,7 @@ class MaskedAutoencoder(nn.Module):
         return patches
 
     def forward(self, views: list[Tensor], labels: Tensor, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """The mean squared error over the hidden patches; labels are not used."""
         images, model = self.normalise(views[0]), self.student
         tokens = model._pos_embed(model.patch_embed(images))
         prefix, patches = tokens[:, : model.num_prefix_tokens], tokens[:, model.num_prefix_tokens :]
@@ -87,4 +88,5 @@ class MaskedAutoencoder(nn.Module):
         """Nothing follows a step."""
 
     def exported(self) -> nn.Module:
+        """The model that is evaluated and shipped."""
         return self.student

@@ -32,4 +32,5 @@ class Supervised(nn.Module):
         """Nothing follows a step."""
 
     def exported(self) -> nn.Module:
+        """The model that is evaluated and shipped."""
         return self.student
