@@ -1,5 +1,6 @@
 """One native timm model, what is known of its layout, and how images get into it and maps get back out."""
 
+import hashlib
 import math
 import threading
 from collections.abc import Mapping
@@ -50,6 +51,7 @@ class ModelSpec:
 
     @property
     def is_transformer(self) -> bool:
+        """Whether the model cuts its input into patches."""
         return bool(self.patch)
 
 
@@ -127,6 +129,7 @@ class Adapter:
 
     @cached_property
     def spec(self) -> ModelSpec:
+        """What the model is and provides."""
         layout = self.layout
         return ModelSpec(
             name=getattr(self.module, "pretrained_cfg", {}).get("architecture") or type(self.module).__name__,
@@ -143,6 +146,7 @@ class Adapter:
 
     @property
     def device(self) -> torch.device:
+        """Where the weights lie."""
         return next(self.module.parameters()).device
 
     @property
@@ -150,6 +154,15 @@ class Adapter:
         """Memory of the parameters and buffers, bytes."""
         tensors = (*self.module.parameters(), *self.module.buffers())
         return sum(t.numel() * t.element_size() for t in tensors)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over names and values of all weights: two models with one digest are the same."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     @cached_property
     def transform(self) -> Any:

@@ -15,7 +15,8 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 20_000
 MIN_SIDE = 8
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO")
+Image.init()  # opening by a list of formats needs all of their decoders registered
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
@@ -57,7 +58,7 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
         raise ImageError(f"{name} is not an image that can be read; use JPEG, PNG, WebP, GIF, BMP or TIFF.") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name} unpacks to more than {MAX_PIXELS:,} pixels; scale it down first.") from None
-    except Exception:  # noqa: BLE001 - decoders raise many kinds on broken data, all mean the same to a person
+    except Exception:
         raise ImageError(f"{name} is damaged or cut off and cannot be decoded; save it again and retry.") from None
 
 

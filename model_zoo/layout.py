@@ -128,7 +128,13 @@ def _attention_layers(model: nn.Module, grid: tuple[int, int], prefix: int) -> I
         if kind == "WindowAttention" and heads:
             block = model.get_submodule(name.rpartition(".")[0])
             yield AttentionLayer(
-                name, heads, _pair(block.input_resolution), 0, "window", _pair(block.window_size), _pair(block.shift_size)
+                name,
+                heads,
+                _pair(block.input_resolution),
+                0,
+                "window",
+                _pair(block.window_size),
+                _pair(block.shift_size),
             )
         elif kind == "ClassAttn":
             yield AttentionLayer(name, heads, grid, prefix, "class")
@@ -166,9 +172,7 @@ def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(f"{path}.{i}", block) for path, stage in stages for i, block in enumerate(stage)]
 
 
-def _taps(
-    model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, grid: tuple[int, int]
-) -> dict[str, Tap]:
+def _taps(model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, grid: tuple[int, int]) -> dict[str, Tap]:
     blocks = _blocks(model)
     if not blocks:
         return {}

@@ -5,7 +5,21 @@ from importlib import import_module
 
 from probes.base import Probe
 
-INFRASTRUCTURE = frozenset({"attention", "base", "capture", "command", "output", "precision", "runner"})
+INFRASTRUCTURE = frozenset(
+    {
+        "attention",
+        "base",
+        "capture",
+        "command",
+        "gradients",
+        "hsic",
+        "output",
+        "precision",
+        "relevance",
+        "runner",
+        "targets",
+    }
+)
 
 
 def available() -> list[str]:

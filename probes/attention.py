@@ -83,6 +83,7 @@ class Attention:
 
     @property
     def weights_device(self) -> torch.device:
+        """Where the rows are computed."""
         return self._query.device if self._weights is None else self._weights.device
 
     def _check(self) -> None:
@@ -125,7 +126,7 @@ class Attention:
         if isinstance(queries, slice):
             return torch.arange(self.layer.queries)[queries]
         index = torch.as_tensor(queries, dtype=torch.long)
-        if len(index) and not (0 <= int(index.min()) and int(index.max()) < self.layer.queries):
+        if len(index) and not (int(index.min()) >= 0 and int(index.max()) < self.layer.queries):
             raise IndexError(f"{self.layer.name} has queries 0 to {self.layer.queries - 1}, asked for {index.tolist()}")
         return index
 

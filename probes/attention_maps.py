@@ -40,7 +40,8 @@ class AttentionMaps(Probe):
 
     Note:
         Attention says which values are mixed, not what decides the output: values may be small, later layers and the
-        residual stream may undo it. Heads are not ordered; head 3 of one model has nothing to do with head 3 of another.
+        residual stream may undo it. Heads are not ordered: head 3 of one model has nothing to do with head 3 of
+        another.
 
     Reference:
         Caron et al. 2021, Fig. 1, arXiv:2104.14294.

@@ -24,10 +24,12 @@ class Probe(ABC):
         reads: what `update` receives: ``attention`` (`probes.attention.AttentionRows`), ``tokens``
             (`probes.capture.Tokens`), ``batch`` (`probes.capture.Batch`, for passes of its own) or ``weights``
             (`probes.capture.Weights`, once, no images).
+        pairs: whether it also compares two models; then it is a `PairProbe`.
     """
 
     title: ClassVar[str]
     reads: ClassVar[frozenset[str]]
+    pairs: ClassVar[bool] = False
 
     def undefined(self, spec: ModelSpec) -> str | None:
         """Say in one sentence why the probe is not defined for a model; None where it is."""
@@ -37,7 +39,7 @@ class Probe(ABC):
         """Query tokens wanted of an attention layer: ``slice(None)`` for all, None for none."""
         return slice(None)
 
-    def points(self, spec: ModelSpec) -> tuple[str, ...]:
+    def taps(self, spec: ModelSpec) -> tuple[str, ...]:
         """Canonical points wanted by a probe that reads tokens."""
         return ()
 
@@ -56,6 +58,32 @@ class Probe(ABC):
     @abstractmethod
     def compute(self, state: State) -> xr.Dataset:
         """The result, with named dimensions, units in ``attrs`` and coordinates that say what is what."""
+
+
+class PairProbe(Probe):
+    """A probe that also compares two models over the same images.
+
+    The models run in lock-step: after both have seen a batch, `update_pair` takes what it needs from their states, so
+    that nothing has to be kept for the end. The result goes under ``LABEL_A+LABEL_B``.
+    """
+
+    pairs: ClassVar[bool] = True
+
+    @abstractmethod
+    def init_pair(self, a: State, b: State) -> State:
+        """An empty state of the comparison."""
+
+    @abstractmethod
+    def update_pair(self, pair: State, a: State, b: State) -> State:
+        """Take in what both states gained since the last call; called after every batch and after merging."""
+
+    @abstractmethod
+    def merge_pair(self, x: State, y: State) -> State:
+        """The comparison over the images of both."""
+
+    @abstractmethod
+    def compute_pair(self, pair: State, a: State, b: State) -> xr.Dataset:
+        """The result, of the comparison and what both states still hold."""
 
 
 def layer_coordinates(spec: ModelSpec) -> dict[str, Any]:

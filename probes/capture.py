@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -54,14 +53,15 @@ class Batch:
         images: indices of the batch's images in the run.
         inputs: (images, 3, height, width), on the model's device.
         originals: the pictures before preprocessing.
-        masks: gives each picture's true object mask where it has one, see `model_zoo.images.ImageSource`.
+        masks: gives each picture's true object mask where it has one, see `model_zoo.images.ImageSource`; empty where
+            none has.
     """
 
     adapter: Adapter
     images: range
     inputs: Tensor
     originals: list[Image.Image]
-    masks: Sequence[Callable[[], np.ndarray] | None]
+    masks: Sequence[Callable[[], np.ndarray] | None] = ()
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class _Watch(TorchFunctionMode):
     def _enter(self, index: int | None) -> None:
         self.running = index
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: D105
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is scaled_dot_product_attention and self.running is not None:
             self._call(*args, **kwargs)
@@ -205,7 +205,9 @@ class _Watch(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> None:
         if is_causal or enable_gqa:
-            raise RuntimeError("causal and grouped-query attention are not captured; no vision transformer here uses them")
+            raise RuntimeError(
+                "causal and grouped-query attention are not captured; no vision transformer here uses them"
+            )
         for facet, tensor in (("query", query), ("key", key), ("value", value)):
             point = f"{facet}.{self.running}"
             if point in self.points and self.on_tokens is not None:

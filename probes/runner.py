@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
 from probes.attention import Attention, AttentionRows
-from probes.base import Probe
+from probes.base import PairProbe, Probe
 from probes.capture import Batch, Tokens, Weights, forward, same_device
 from probes.precision import Dtype, autocast, choose
 
@@ -45,12 +46,13 @@ def run(
         on_progress: called with images×models done and in all; it may raise to cancel.
 
     Returns:
-        ``result[probe][label]``; a Dataset without variables and with ``attrs["undefined"]`` where a probe is not
-        defined for a model.
+        ``result[probe][label]``, and ``result[probe][label_a+label_b]`` for every two models of a probe that compares
+        models; a Dataset without variables and with ``attrs["undefined"]`` where a probe is not defined for a model.
     """
     folds = {label: _Fold(adapter, probes) for label, adapter in models.items()}
     chosen = {label: choose(dtype, adapter, len(images)) for label, adapter in models.items()}
     wanted = {label: adapter for label, adapter in models.items() if folds[label].needs_images}
+    pairs = [_Pair(n, p, (a, b), folds) for n, p in probes.items() if p.pairs for a, b in combinations(models, 2)]
     total, done = len(images) * len(wanted), 0
     for batch, originals, inputs in _batches(wanted, images, batch_size) if wanted else ():
         for label, adapter in wanted.items():
@@ -60,6 +62,8 @@ def run(
             done += len(batch)
             if on_progress:
                 on_progress(done, total)
+        for pair in pairs:
+            pair.update()
     names = [source.name for source in images]
     results: Results = {name: {} for name in probes}
     for label, fold in folds.items():
@@ -69,6 +73,8 @@ def run(
             reference = models[label].reference
             dataset.attrs |= {"model": reference.source if reference else label, "dtype": chosen[label]}
             results[name][label] = dataset
+    for pair in pairs:
+        results[pair.name]["+".join(pair.labels)] = pair.compute(results[pair.name])
     return results
 
 
@@ -123,6 +129,29 @@ class _Reader:
         self.state = self.probe.update(self.state, seen)
 
 
+class _Pair:
+    """One probe that compares two models."""
+
+    def __init__(self, name: str, probe: Probe, labels: tuple[str, str], folds: Mapping[str, "_Fold"]) -> None:
+        self.name, self.probe, self.labels = name, probe, labels
+        self.readers = [reader for label in labels for reader in folds[label].readers if reader.name == name]
+        self.state: Any = None
+
+    def update(self) -> None:
+        if isinstance(self.probe, PairProbe) and len(self.readers) == 2:
+            a, b = (reader.state for reader in self.readers)
+            self.state = self.probe.update_pair(self.state or self.probe.init_pair(a, b), a, b)
+
+    def compute(self, alone: Mapping[str, xr.Dataset]) -> xr.Dataset:
+        if not isinstance(self.probe, PairProbe) or self.state is None:
+            reasons = (alone[label].attrs.get("undefined") for label in self.labels)
+            return xr.Dataset(attrs={"undefined": next(filter(None, reasons), "there was no image to compare with")})
+        result = self.probe.compute_pair(self.state, *(reader.state for reader in self.readers))
+        first, second = (alone[label].attrs for label in self.labels)
+        result.attrs |= {"model_a": first["model"], "model_b": second["model"]}
+        return result.assign_attrs(dtype_a=first["dtype"], dtype_b=second["dtype"])
+
+
 class _Fold:
     """All probes of one model."""
 
@@ -133,7 +162,7 @@ class _Fold:
         for reader in self._reading("weights"):
             reader.update(Weights(adapter))
         self.needs_images = any(reader.probe.reads - {"weights"} for reader in self.readers)
-        self.points = {p: None for r in self._reading("tokens") for p in r.probe.points(spec)}
+        self.points = {p: None for r in self._reading("tokens") for p in r.probe.taps(spec)}
 
     def _reading(self, kind: str) -> list[_Reader]:
         return [reader for reader in self.readers if kind in reader.probe.reads]
@@ -173,7 +202,7 @@ class _Fold:
 
     def _tokens(self, readers: list[_Reader], tokens: Tokens) -> None:
         for reader in readers:
-            if tokens.point in reader.probe.points(self.adapter.spec):
+            if tokens.point in reader.probe.taps(self.adapter.spec):
                 reader.update(tokens)
 
     def compute(self) -> dict[str, xr.Dataset]:

@@ -69,7 +69,10 @@ def test_chosen_layers_only() -> None:
 
 @pytest.mark.parametrize(
     ("parameters", "says"),
-    [({"query": "4:0"}, "4×6 patches: there is no patch 4:0"), ({"layers": "0,4"}, "layers 0 to 3: there is no layer 4")],
+    [
+        ({"query": "4:0"}, "4×6 patches: there is no patch 4:0"),
+        ({"layers": "0,4"}, "layers 0 to 3: there is no layer 4"),
+    ],
 )
 def test_what_the_model_does_not_have_is_said(parameters: dict[str, str], says: str) -> None:
     assert says in measure(peaked("vit_tiny_patch16_224"), noise(1), **parameters).attrs["undefined"]
@@ -79,7 +82,9 @@ def test_no_attention_is_said() -> None:
     assert "convolutional" in (AttentionMaps().undefined(peaked("resnet50").spec) or "")
 
 
-@pytest.mark.parametrize("parameters", [{"query": "CLS"}, {"query": "1:-2"}, {"query": "1"}, {"layers": ""}, {"layers": "1-3"}])
+@pytest.mark.parametrize(
+    "parameters", [{"query": "CLS"}, {"query": "1:-2"}, {"query": "1"}, {"layers": ""}, {"layers": "1-3"}]
+)
 def test_malformed_parameters(parameters: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="must be"):
         AttentionMaps(**parameters)

@@ -23,7 +23,7 @@ def by_definition(a: np.ndarray, prefix: tuple[str, ...], asks_alone: bool) -> d
     p, keys = len(prefix), a.shape[1]
     queries = range(a.shape[0]) if asks_alone else range(p, a.shape[0])
     entropy = np.mean([-sum(v * log(v) for v in a[q] if v > 0) for q in queries])
-    mass = {kind: np.nan for kind in ("cls", "dist", "reg")}
+    mass = dict.fromkeys(("cls", "dist", "reg"), np.nan)
     for kind in mass:
         columns = [i for i, name in enumerate(prefix) if name.startswith(kind)]
         if columns:

@@ -181,7 +181,9 @@ def test_every_point_fires_once_with_the_shape_it_says(name: str) -> None:
         logits = forward(
             adapter, inputs(adapter, noise(1)), range(1), on_tokens=seen.append, points=adapter.spec.points
         )
-    assert [t.point for t in sorted(seen, key=lambda t: adapter.spec.points.index(t.point))] == list(adapter.spec.points)
+    assert [t.point for t in sorted(seen, key=lambda t: adapter.spec.points.index(t.point))] == list(
+        adapter.spec.points
+    )
     for tokens in seen:
         assert tokens.patches.shape[1] == np.prod(tokens.grid), tokens.point
     final = next(t for t in seen if t.point == ("logits" if adapter.spec.classes else "features"))

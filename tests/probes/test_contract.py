@@ -39,7 +39,7 @@ def take(probe: Probe, adapter, state, batch: range):
         box[0] = probe.update(box[0], seen)
 
     if probe.reads & {"attention", "tokens"}:
-        points = probe.points(adapter.spec)
+        points = probe.taps(adapter.spec)
         on_attention = attention if "attention" in probe.reads else None
         forward(adapter, x, batch, on_attention=on_attention, on_tokens=tokens, points=points)
     if "batch" in probe.reads:

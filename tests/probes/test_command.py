@@ -1,0 +1,159 @@
+"""The command line, in this process: its contract, its results and its refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import timm
+import torch
+import xarray as xr
+from PIL import Image
+
+from model_zoo.adapter import Adapter
+from model_zoo.loading import load
+from probes.command import main
+
+TINY = "timm:vit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "cat.png"
+    Image.fromarray(skimage.data.chelsea()).save(path)
+    return path
+
+
+def hooked(adapter: Adapter, path: Path) -> list[np.ndarray]:
+    """Attention of every layer by the unfused path and a hook on its dropout."""
+    found: list[np.ndarray] = []
+    for block in adapter.module.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_pre_hook(lambda _, args: found.append(args[0].numpy()))
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(adapter.module))
+    with torch.inference_mode():
+        adapter.module(transform(Image.open(path).convert("RGB"))[None])
+    return found
+
+
+def test_run_writes_what_the_model_computes(photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    models = {"a": "timm:vit_small_patch16_224@random:0", "b": "timm:vit_small_patch14_reg4_dinov2@random:1"}
+    arguments = [word for label, model in models.items() for word in ("--model", f"{label}={model}")]
+    arguments += ["--probe", "attention-maps", "--probe", "attention-statistics", "--out", str(out)]
+    assert main(["run", "--images", str(photo), *arguments]) == 0
+    for label, model in models.items():
+        dataset = xr.open_zarr(out, group=f"attention-maps/{label}").load()
+        adapter = load(model)
+        prefix = len(adapter.spec.prefix)
+        assert dataset.attention.shape == ((1, 12, 6, 14, 14) if label == "a" else (1, 12, 6, 37, 37))
+        assert dataset.attention.dtype == np.float32
+        assert dataset.image_name.values.tolist() == ["cat.png"]
+        assert dataset.attrs["weights_sha256"] == [adapter.digest]
+        for layer, expected in enumerate(hooked(adapter, photo)):
+            got = dataset.attention.values[0, layer].reshape(6, -1)
+            np.testing.assert_allclose(got, expected[0, :, 0, prefix:], atol=1e-5)
+        statistics = xr.open_zarr(out, group=f"attention-statistics/{label}").load()
+        assert statistics.entropy.dims == ("layer", "head")
+        assert (statistics.mass_patch > 0).all()
+
+
+def test_a_second_run_replaces_the_first(photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    base = ["run", "--images", str(photo), "--probe", "attention-maps", "--out", str(out)]
+    assert main([*base, "--model", f"first={TINY}@random:0"]) == 0
+    assert main([*base, "--model", f"second={TINY}@random:0", "--param", "attention-maps.query=3:4"]) == 0
+    assert [p.name for p in (out / "attention-maps").iterdir() if p.is_dir()] == ["second"]
+    assert json.loads(xr.open_zarr(out, group="attention-maps/second").attrs["parameters"])["query"] == "3:4"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.zarr"]
+
+
+def test_whole_image_at_its_own_shape(photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    arguments = ["--model", f"a={TINY}@random:0", "--image-size", "160x240", "--probe", "attention-maps"]
+    assert main(["run", "--images", str(photo), *arguments, "--out", str(out)]) == 0
+    assert xr.open_zarr(out, group="attention-maps/a").attention.shape == (1, 12, 3, 10, 15)
+
+
+def test_undefined_is_said_and_kept(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.zarr"
+    arguments = ["--model", "cnn=timm:resnet18@random:0", "--probe", "attention-maps", "--out", str(out)]
+    assert main(["run", "--images", str(photo), *arguments]) == 0
+    assert "not defined for cnn" in capsys.readouterr().err
+    assert "convolutional" in xr.open_zarr(out, group="attention-maps/cnn").attrs["undefined"]
+
+
+BAD = [
+    (["--model", "no-such"], "no-such"),
+    (["--probe", "attention"], "choose from attention-"),
+    (["--images", "missing.jpg"], "neither an image file nor a folder"),
+    (["--images", "scenes:0"], "scenes:N"),
+    (["--images", "NOT-AN-IMAGE"], "not an image"),
+    (["--param", "attention-maps.layer=3"], "has no parameter 'layer'"),
+    (["--param", "attention-maps.query=middle"], "ROW:COL"),
+    (["--param", "cka.points=all"], "add --probe cka"),
+    (["--out", "result"], ".zarr"),
+    (["--out", "nowhere/out.zarr"], "does not exist"),
+    (["--batch-size", "0"], "positive"),
+    (["--image-size", "big"], "HxW"),
+    (["--model", f"a={TINY}@random:0", "--model", f"a={TINY}@random:1"], "a"),
+    (["--engine", "ray"], "ray"),
+]
+
+
+@pytest.mark.parametrize(("bad", "says"), BAD, ids=[" ".join(b) for b, _ in BAD])
+def test_bad_input_is_one_line(
+    bad: list[str],
+    says: str,
+    photo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("NOT-AN-IMAGE").write_bytes(b"hello")
+    defaults = {
+        "--model": f"m={TINY}@random:0",
+        "--images": str(photo),
+        "--probe": "attention-maps",
+        "--out": "out.zarr",
+    }
+    arguments = [w for key, value in defaults.items() if key not in bad for w in (key, value)]
+    try:
+        code = main(["run", *arguments, *bad])
+    except SystemExit as exit_:
+        code = exit_.code
+    error = capsys.readouterr().err
+    last = error.strip().splitlines()[-1]
+    assert code == 2
+    assert says in last
+    assert "Traceback" not in error
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["NOT-AN-IMAGE"], "nothing half-written"
+
+
+def test_a_strangers_folder_is_not_replaced(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "thesis.zarr"
+    out.mkdir()
+    (out / "chapter.txt").write_text("precious")
+    arguments = ["--model", f"{TINY}@random:0", "--images", str(photo), "--probe", "attention-maps"]
+    assert main(["run", *arguments, "--out", str(out)]) == 2
+    assert "not a result" in capsys.readouterr().err
+    assert (out / "chapter.txt").read_text() == "precious"
+
+
+def test_bfloat16_reports_its_difference(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.zarr"
+    arguments = ["--model", f"a={TINY}@random:0", "--dtype", "bfloat16", "--probe", "attention-maps"]
+    assert main(["run", "--images", str(photo), *arguments, "--out", str(out)]) == 0
+    attributes = xr.open_zarr(out, group="attention-maps/a").attention.attrs
+    assert 0 < attributes["bfloat16_difference"] < 0.05
+    assert "bfloat16 changes attention by at most" in capsys.readouterr().err
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert entries["attention-maps"]["parameters"] == {"query": "cls", "layers": "all"}
+    assert main(["list"]) == 0
+    assert "attention-statistics" in capsys.readouterr().out
