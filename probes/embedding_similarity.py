@@ -76,7 +76,7 @@ class EmbeddingSimilarity(Probe):
             return list(range(count))[0 if self.layers == "all" else -1 :]
         return sorted({int(index) for index in self.layers.split(",")})
 
-    def points(self, spec: ModelSpec) -> tuple[str, ...]:
+    def taps(self, spec: ModelSpec) -> tuple[str, ...]:
         """The chosen layers' outputs."""
         every = self._every(spec)
         return tuple(every[index] for index in self._indices(spec))
@@ -104,7 +104,7 @@ class EmbeddingSimilarity(Probe):
 
     def compute(self, state: _State) -> xr.Dataset:
         """Stack the vectors and compare every two."""
-        points = self.points(state.spec)
+        points = self.taps(state.spec)
         images = sorted({image for image, _ in state.vectors})
         widths = [max((len(v) for (_, p), v in state.vectors.items() if p == point), default=0) for point in points]
         embedding = np.full((len(points), len(images), max(widths, default=0)), np.nan, np.float32)
