@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -22,6 +22,7 @@ Progress = Callable[[str, int, int | None], None]
 
 SILENCE = 8.0  # seconds without a byte until the hub counts as out of reach
 POLL = 0.2  # seconds between two looks at a transfer
+PIECE = 2**16  # bytes between two counts; what a break loses at most
 FILES = ("model.safetensors", "pytorch_model.bin")
 WAY_ON = "use a shipped model, a downloaded file (timm:NAME@FILE) or random weights (timm:NAME@random:0)"
 
@@ -47,12 +48,12 @@ def fetch(repository: str, filename: str | None = None, on_progress: Progress | 
         except LocalEntryNotFoundError:
             continue
     hub_logging.set_verbosity_error()
+    constants.DOWNLOAD_CHUNK_SIZE = PIECE  # its own 10 MB would be silence on a slow line, and lost with each break
     for name in names:
         try:
             return _Transfer(repository, name).watch(on_progress)
-        except EntryNotFoundError as error:
-            if isinstance(error, LocalEntryNotFoundError):
-                raise _unreachable(repository) from error
+        except EntryNotFoundError:
+            continue
     raise ModelError(f"The hub's {repository} holds none of {', '.join(names)}: choose another model.")
 
 
@@ -96,7 +97,12 @@ class _Transfer:
             raise self._explained(outcome) from outcome
         return Path(outcome)
 
-    def _explained(self, error: Exception) -> Exception:
+    def _explained(self, error: BaseException) -> BaseException:
+        """What to raise for huggingface_hub's error; a file that is not there stays as it is."""
+        if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, HfHubHTTPError):
+            error = error.__cause__
+        if isinstance(error, LocalEntryNotFoundError):
+            return _unreachable(self.repository)
         if isinstance(error, EntryNotFoundError):
             return error
         if isinstance(error, GatedRepoError):
