@@ -1,0 +1,200 @@
+"""CKA: how alike two layers represent the same images, within a model and between two."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from model_zoo.adapter import ModelSpec
+from probes.base import PairProbe, one_of
+from probes.capture import Tokens
+from probes.hsic import Sums, ratio_of, u_centred_gram
+
+FEWEST = 4
+KINDS = {"blocks": ("resid_post",), "all": ("embed", "attn_out", "mlp_out", "resid_post")}
+
+
+@dataclass
+class _State:
+    spec: ModelSpec
+    sums: Sums = field(default_factory=Sums)
+    latest: range = range(0)
+    features: dict[tuple[int, str], dict[int, Tensor]] = field(default_factory=dict)  # (minibatch, point), image
+    grams: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # minibatch, point
+    fresh: dict[int, np.ndarray] = field(default_factory=dict)  # closed since the latest batch began: (point, n, n)
+
+
+@dataclass(frozen=True)
+class CKA(PairProbe):
+    r"""Linear centred kernel alignment, minibatch form with the unbiased HSIC.
+
+    .. math::
+        \mathrm{HSIC}_1 = \frac{1}{n(n-3)}\Bigl[\mathrm{tr}(KL) + \frac{(1^\top K 1)(1^\top L 1)}{(n-1)(n-2)}
+        - \frac{2}{n-2} 1^\top K L 1\Bigr], \qquad
+        \mathrm{CKA} = \frac{\sum \mathrm{HSIC}_1(K,L)}{\sqrt{\sum \mathrm{HSIC}_1(K,K) \sum \mathrm{HSIC}_1(L,L)}}
+
+    with :math:`K = XX^\top`, :math:`L = YY^\top` over the n images of a minibatch, diagonals set to zero, and sums over
+    minibatches. Computed as inner products of U-centred Gram matrices, which is the same number. What is kept does not
+    grow with the number of images; the features of one unfinished minibatch are.
+
+    Args:
+        representation: ``tokens`` (every token of an image, prefix tokens too, as one long vector), ``cls`` or
+            ``mean`` (over patch tokens).
+        points: ``blocks`` (block outputs) or ``all`` (also what enters the first block, and what every attention and
+            MLP puts out, before it is added to the residual stream).
+        minibatch: images of a minibatch, in the order of the run whatever the size of the forward passes. A last one
+            with fewer counts as it is; with fewer than 4 it is left out, and ``attrs["dropped"]`` says how many.
+
+    Returns:
+        ``cka`` (layer_a, layer_b): 0 to 1 up to the noise of the estimate, which can carry it a little outside; NaN
+        where a layer gives every image the same. ``cka_sd``: standard deviation of the CKA of single minibatches.
+
+    Note:
+        Invariant to rotation and to one scale of all features, so blind to which features they are; dominated by the
+        directions of largest variance, and by few outlying images. High CKA is not the same function.
+
+    Reference:
+        Kornblith et al. 2019, arXiv:1905.00414; Nguyen et al. 2021, arXiv:2010.15327.
+    """
+
+    representation: str = "tokens"
+    points: str = "blocks"
+    minibatch: int = 32
+    title: ClassVar[str] = "CKA"
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+
+    def __post_init__(self) -> None:
+        one_of("representation", self.representation, ("tokens", "cls", "mean"))
+        one_of("points", self.points, tuple(KINDS))
+        if not FEWEST <= self.minibatch <= 4096:
+            raise ValueError(f"minibatch is {self.minibatch!r}; it must be from {FEWEST} to 4096 images.")
+
+    def undefined(self, spec: ModelSpec) -> str | None:
+        """Models whose blocks are not known, and CLS where there is none."""
+        if not self.taps(spec):
+            return f"the blocks of {spec.name} are not known here, so there is no layer to read"
+        early = spec.layers[0].prefix if spec.layers else 0
+        if self.representation == "cls" and not ("cls" in spec.prefix and early):
+            return f"{spec.name} has no class token in its blocks; choose tokens or mean"
+        return None
+
+    def taps(self, spec: ModelSpec) -> tuple[str, ...]:
+        """The points in the order in which they are computed."""
+        rank = {kind: i for i, kind in enumerate(KINDS["all"])}
+        chosen = [point.partition(".") for point in spec.points if point.partition(".")[0] in KINDS[self.points]]
+        ordered = sorted(chosen, key=lambda p: (int(p[2]) if p[2] else -1, rank[p[0]]))
+        return tuple("".join(parts) for parts in ordered)
+
+    def init(self, spec: ModelSpec) -> _State:
+        """Nothing seen."""
+        return _State(spec)
+
+    def update(self, state: _State, seen: Tokens) -> _State:
+        """Hold a point's features until their minibatch is complete, then keep its Gram matrix."""
+        if seen.images != state.latest:
+            state.latest, state.fresh = seen.images, {}
+        vectors = self._represent(state.spec, seen)
+        for number in sorted({image // self.minibatch for image in seen.images}):
+            held = state.features.setdefault((number, seen.point), {})
+            held |= {i: v for i, v in zip(seen.images, vectors, strict=True) if i // self.minibatch == number}
+            if len(held) < self.minibatch:  # the model may write over its activations before the rest comes
+                state.features[number, seen.point] = {i: v.clone() if i in seen.images else v for i, v in held.items()}
+        return self._close(state)
+
+    def _represent(self, spec: ModelSpec, seen: Tokens) -> Tensor:
+        if self.representation == "cls":
+            vectors = seen.values[:, spec.prefix.index("cls")]
+        else:
+            vectors = seen.patches if self.representation == "mean" else seen.values
+        vectors = vectors if vectors.dtype == torch.float64 else vectors.float()
+        return vectors.mean(1) if self.representation == "mean" else vectors.flatten(1)
+
+    def _close(self, state: _State) -> _State:
+        """Turn complete sets of features into Gram matrices, and complete minibatches into sums."""
+        for (number, point), held in list(state.features.items()):
+            if len(held) == self.minibatch:
+                state.grams.setdefault(number, {})[point] = u_centred_gram(held)
+                del state.features[number, point]
+        points = self.taps(state.spec)
+        for number in [n for n, grams in state.grams.items() if len(grams) == len(points)]:
+            grams = state.grams.pop(number)
+            state.fresh[number] = np.stack([grams[point] for point in points])
+            state.sums = state.sums + Sums.of(state.fresh[number], state.fresh[number])
+        return state
+
+    def merge(self, a: _State, b: _State) -> _State:
+        """Add the sums; minibatches that were spread over both are completed."""
+        features = {k: a.features.get(k, {}) | b.features.get(k, {}) for k in a.features | b.features}
+        grams = {n: a.grams.get(n, {}) | b.grams.get(n, {}) for n in a.grams | b.grams}
+        return self._close(_State(a.spec, a.sums + b.sums, features=features, grams=grams))
+
+    def _rest(self, state: _State) -> dict[int, np.ndarray]:
+        """Gram matrices of minibatches that stay incomplete but are large enough."""
+        points, found = self.taps(state.spec), {}
+        for number in {number for number, _ in state.features}:
+            sets = [state.features.get((number, point), {}) for point in points]
+            if all(len(held) >= FEWEST for held in sets):
+                found[number] = np.stack([u_centred_gram(held) for held in sets])
+        return found
+
+    def compute(self, state: _State) -> xr.Dataset:
+        """CKA of every two layers of the model."""
+        sums = sum((Sums.of(g, g) for g in self._rest(state).values()), state.sums)
+        points = self.taps(state.spec)
+        return self._dataset(sums, _held(state), points, points)
+
+    def init_pair(self, a: _State, b: _State) -> Sums:
+        """Nothing compared."""
+        return Sums()
+
+    def update_pair(self, pair: Sums, a: _State, b: _State) -> Sums:
+        """Compare the minibatches that the latest batch completed."""
+        return sum((Sums.of(a.fresh[n], b.fresh[n]) for n in a.fresh.keys() & b.fresh.keys()), pair)
+
+    def merge_pair(self, x: Sums, y: Sums) -> Sums:
+        """Add the sums."""
+        return x + y
+
+    def compute_pair(self, pair: Sums, a: _State, b: _State) -> xr.Dataset:
+        """CKA of every layer of one model with every layer of the other."""
+        left, right = self._rest(a), self._rest(b)
+        sums = sum((Sums.of(left[n], right[n]) for n in left.keys() & right.keys()), pair)
+        return self._dataset(sums, _held(a), self.taps(a.spec), self.taps(b.spec))
+
+    def _dataset(self, sums: Sums, held: int, points_a: Sequence[str], points_b: Sequence[str]) -> xr.Dataset:
+        if not sums.minibatches:
+            return xr.Dataset(attrs={"undefined": f"CKA needs at least {FEWEST} images, and {held} came"})
+        constant = sorted({p for p, own in zip(points_a, sums.own_a, strict=True) if own == 0}
+                          | {p for p, own in zip(points_b, sums.own_b, strict=True) if own == 0})  # fmt: skip
+        values = ratio_of(sums.cross, sums.own_a, sums.own_b)
+        if not np.isfinite(values).any():
+            return xr.Dataset(attrs={"undefined": "every layer gives all images the same, so CKA divides by zero"})
+        attrs: dict[str, Any] = {
+            "n": sums.images,
+            "minibatches": sums.minibatches,
+            "dropped": max(held - sums.images, 0),
+        }
+        attrs |= {"representation": self.representation, "constant": constant}
+        layers = ("layer_a", "layer_b")
+        return xr.Dataset(
+            {
+                "cka": (layers, values, {"units": "1", "long_name": "CKA"}),
+                "cka_sd": (layers, sums.deviation(), {"units": "1"}),
+            },
+            coords={
+                "layer_a": range(len(points_a)),
+                "layer_b": range(len(points_b)),
+                "point_a": ("layer_a", list(points_a)),
+                "point_b": ("layer_b", list(points_b)),
+            },
+            attrs=attrs,
+        )
+
+
+def _held(state: _State) -> int:
+    """Images seen: those of complete minibatches and those still held."""
+    return state.sums.images + len({image for held in state.features.values() for image in held})
