@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -139,9 +140,9 @@ def _expand(path: str | Path) -> Iterator[ImageSource]:
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not files:
             raise ImageError(f"The folder {path} holds no image ({', '.join(sorted(SUFFIXES))}).")
-        yield from (ImageSource(str(p.relative_to(path)), lambda p=p: open_image(p)) for p in files)
+        yield from (ImageSource(str(p.relative_to(path)), partial(open_image, p)) for p in files)
     elif path.is_file():
-        yield ImageSource(path.name, lambda: open_image(path))
+        yield ImageSource(path.name, partial(open_image, path))
     else:
         raise ImageError(f"{path} is neither an image file nor a folder; give a file, a folder or scenes:N.")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -126,7 +126,7 @@ def _attention_layers(model: nn.Module, grid: tuple[int, int], prefix: int) -> I
         kind = type(module).__name__
         heads = int(getattr(module, "num_heads", 0) or 0)
         if kind == "WindowAttention" and heads:
-            block = model.get_submodule(name.rpartition(".")[0])
+            block: Any = model.get_submodule(name.rpartition(".")[0])
             yield AttentionLayer(
                 name,
                 heads,
@@ -155,7 +155,7 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
-def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
+def _blocks(model: Any) -> list[tuple[str, nn.Module]]:
     """Residual blocks with their paths, in the order they run; none where a block carries more than one stream."""
     if hasattr(model, "pixel_embed"):
         return []

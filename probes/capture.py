@@ -101,7 +101,7 @@ def forward(
     if unknown:
         raise ValueError(f"{adapter.spec.name} has no point {unknown[0]!r}; it has {', '.join(adapter.layout.taps)}")
     seen: Counter[str] = Counter()
-    module = adapter.module
+    module: Any = adapter.module
     with adapter.lock, ExitStack() as stack:
         for point in points:
             for handle in _tap(adapter, point, images, on_tokens, seen):

@@ -78,7 +78,7 @@ def _size(text: str) -> int | tuple[int, int]:
 
 def list_probes(arguments: argparse.Namespace) -> int:
     """Print name, title and parameters of every probe."""
-    found = []
+    found: list[dict[str, Any]] = []
     for name in probes.available():
         cls = probes.load(name)
         parameters = {f.name: f.default for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def list_probes(arguments: argparse.Namespace) -> int:
         print(json.dumps(found, indent=1, default=str))
         return 0
     for entry in found:
-        parameters = ", ".join(f"{k}={v}" for k, v in entry["parameters"].items())  # type: ignore[attr-defined]
+        parameters = ", ".join(f"{k}={v}" for k, v in entry["parameters"].items())
         print(f"{entry['name']:22} {entry['summary']}" + (f"\n{'':22} {parameters}" if parameters else ""))
     return 0
 
