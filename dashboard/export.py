@@ -49,9 +49,10 @@ def svg(picture: str, drawn: Sequence[Panel], *, scale: Scale | None, look: Look
             _picture(panel, picture, scale, look, (width, height)),
             "</svg>",
         ]
-        if panel and panel.scale:
+        if panel and panel.scale and not panel.masked:
             parts.append(_bar(panel.scale, left, top + tall + 10))
-    shared = scale if any(panel.values is not None and panel.scale is None for panel in drawn) else None
+    coloured = any(panel.values is not None and panel.scale is None and not panel.masked for panel in drawn)
+    shared = scale if coloured else None
     if shared:
         parts.append(_bar(shared, MARGIN, top + tall + 14))
     for k, line in enumerate(lines):
@@ -83,7 +84,7 @@ def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look
     place = f"x='{left}' y='{top}' width='{right - left}' height='{bottom - top}'"
     dark = f"M0 0H{width}V{height}H0ZM{left} {top}V{bottom}H{right}V{top}Z"
     parts = [f"{photo}/>", f"<path d='{dark}' fill='#0a0c10' opacity='0.72' fill-rule='evenodd'/>"]
-    if panel.mask is not None and not panel.contour_only:
+    if panel.mask is not None and panel.masked:
         veil = np.zeros((*panel.mask.shape, 4), np.uint8)
         veil[..., 3] = np.where(panel.mask, 0, 195)
         parts.append(_map(veil, place, 1.0, smooth=False))

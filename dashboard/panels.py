@@ -89,6 +89,11 @@ class Panel:
     scale: Scale | None = None
     picture: str | None = None
 
+    @property
+    def masked(self) -> bool:
+        """Whether the photo inside the mask is drawn in the map's stead."""
+        return self.mask is not None and not self.contour_only
+
 
 @dataclass(frozen=True)
 class Look:
@@ -128,7 +133,7 @@ def patch_panels(
     for panel, entry in zip(panels, drawn[-len(panels) :] if panels else [], strict=True):
         if panel.picture:
             entry["image"] = pictures.data_uri(panel.picture, side)
-    shared = scale is not None and any(panel.values is not None and panel.scale is None for panel in panels)
+    shared = any(panel.values is not None and panel.scale is None and not panel.masked for panel in panels)
     data = {
         "image": pictures.data_uri(picture, side),
         "uv": list(point) if point else None,
@@ -187,10 +192,10 @@ def _describe(panel: Panel, picture: str, shared: Scale | None, look: Look) -> d
         span = (scale.high - scale.low) or 1.0
         entry["values"] = [palette.number(value) for value in values.ravel()]
         entry["places"] = [round(float(x), 4) if np.isfinite(x) else None for x in (values.ravel() - scale.low) / span]
-        entry["bar"] = panel.scale.bar() if panel.scale else None
+        entry["bar"] = panel.scale.bar() if panel.scale and not panel.masked else None
     if panel.mask is not None:
         entry["contour"] = maps.contour(panel.mask)
-    if panel.mask is not None and not panel.contour_only:
+    if panel.mask is not None and panel.masked:
         veil = np.zeros((*panel.mask.shape, 4), np.uint8)
         veil[..., 3] = np.where(panel.mask, 0, 195)
         return entry | {"map": png_uri(veil), "exact": True}

@@ -1,0 +1,23 @@
+import pytest
+
+from dashboard import results
+
+TINY = ("timm:test_vit@random:0", "timm:test_vit@random:1")
+
+
+@pytest.fixture
+def settle():
+    """Run an AppTest until no job of the process is left, as a browser would by polling."""
+
+    def run(at):
+        at.run()
+        for _ in range(20):
+            live = results.store().jobs.live()
+            if not live:
+                break
+            for job in live:
+                assert job.finished.wait(60), f"{job.label} did not end"
+            at.run()
+        return at
+
+    return run

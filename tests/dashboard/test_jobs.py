@@ -1,0 +1,102 @@
+import threading
+
+import pytest
+
+from dashboard.jobs import Jobs, QueueFull
+
+
+def blocked(jobs, visitor="a"):
+    """A job that runs until the event is set, and reports all the while."""
+    go, began = threading.Event(), threading.Event()
+
+    def work(job):
+        began.set()
+        while not go.wait(0.01):
+            job.report("waiting", 1, 4)
+
+    job = jobs.submit("blocked", work, visitor)
+    assert began.wait(5)
+    return job, go
+
+
+def test_a_job_reports_and_ends():
+    jobs = Jobs(workers=1)
+    seen = []
+
+    def work(job):
+        job.report("adding", 1, 2)
+        seen.append((job.fraction, job.state))
+
+    job = jobs.submit("sum", work, "a")
+    assert job.finished.wait(5)
+    assert (job.state, job.error, seen) == ("done", None, [(0.5, "running")])
+    assert jobs.live() == []
+
+
+def test_places_in_the_queue_count_from_one():
+    jobs = Jobs(workers=1)
+    first, go = blocked(jobs)
+    second, third = (jobs.submit(name, lambda job: None, "a") for name in "xy")
+    assert [jobs.place(job) for job in (first, second, third)] == [0, 1, 2]
+    go.set()
+    assert third.finished.wait(5)
+    assert jobs.place(third) == 0
+
+
+def test_a_running_job_stops_when_nobody_waits():
+    jobs = Jobs(workers=1)
+    job, _ = blocked(jobs)
+    assert jobs.join(job, "b")
+    jobs.leave(job, "a")
+    assert job.state == "running"
+    jobs.leave(job, "b")
+    assert job.finished.wait(5)
+    assert job.state == "cancelled"
+    assert not jobs.join(job, "c")
+
+
+def test_a_queued_job_is_cancelled_without_running():
+    jobs = Jobs(workers=1)
+    _, go = blocked(jobs)
+    ran = []
+    queued = jobs.submit("queued", lambda job: ran.append(1), "a")
+    jobs.leave(queued, "a", only_queued=True)
+    after = jobs.submit("after", lambda job: None, "a")
+    go.set()
+    assert after.finished.wait(5)
+    assert (queued.state, ran) == ("cancelled", [])
+
+
+def test_only_queued_leaves_a_running_job_alone():
+    jobs = Jobs(workers=1)
+    job, go = blocked(jobs)
+    jobs.leave(job, "a", only_queued=True)
+    go.set()
+    assert job.finished.wait(5)
+    assert job.state == "done"
+
+
+def test_the_queue_is_bounded():
+    jobs = Jobs(workers=1, most_waiting=1)
+    _, go = blocked(jobs)
+    jobs.submit("fits", lambda job: None, "a")
+    with pytest.raises(QueueFull, match="try again"):
+        jobs.submit("too many", lambda job: None, "a")
+    go.set()
+
+
+def test_a_failure_is_a_sentence_and_what_is_unexplained_names_its_kind(caplog):
+    jobs = Jobs(workers=1, explain=lambda error: "No such model." if isinstance(error, KeyError) else None)
+
+    def fail(error):
+        def work(job):
+            raise error
+
+        return work
+
+    known, unknown = jobs.submit("known", fail(KeyError("x")), "a"), jobs.submit("strange", fail(OSError("x")), "a")
+    assert known.finished.wait(5)
+    assert unknown.finished.wait(5)
+    assert (known.state, known.error) == ("failed", "No such model.")
+    assert unknown.error == "strange failed (OSError); the server's log says more."
+    assert "strange failed" in caplog.text

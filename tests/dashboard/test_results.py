@@ -1,0 +1,133 @@
+import threading
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from dashboard import pictures, results
+from dashboard.jobs import Job, Jobs
+from dashboard.results import Failure, Request, Result, Results, uncropped_size
+from model_zoo.reference import ModelError
+
+A = Request(("timm:test_vit@random:0",), ("photo:coffee",), "attention-maps", (("query", "cls"),))
+B = Request(("timm:test_vit@random:0",), ("photo:coffee",), "attention-statistics")
+OTHER = Request(("timm:test_vit@random:1",), ("photo:coffee",), "attention-maps")
+
+
+def make(size=10):
+    return Result({"m": xr.Dataset({"v": ("x", np.zeros(size))})}, {}, {})
+
+
+def test_equal_requests_compute_once_and_share_a_pass():
+    calls, go = [], threading.Event()
+
+    def compute(group, job):
+        calls.append(list(group))
+        assert go.wait(5)
+        return [make() for _ in group]
+
+    store = Results(Jobs(workers=2), compute)
+    first, second = store.fetch([A, B], "one"), store.fetch([B, A], "two")
+    assert isinstance(first[A], Job)
+    assert first[A] is first[B] is second[A]
+    go.set()
+    assert first[A].finished.wait(5)
+    again = store.fetch([A, B], "three")
+    assert all(isinstance(value, Result) for value in again.values())
+    assert calls == [[A, B]]
+
+
+def test_patience_returns_quick_work_at_once():
+    store = Results(Jobs(workers=1), lambda group, job: [make() for _ in group])
+    assert isinstance(store.fetch([A], "one", patience=5.0)[A], Result)
+
+
+def test_the_least_recently_used_result_leaves_first():
+    store = Results(Jobs(workers=1), lambda group, job: [make(10_000) for _ in group], most_bytes=200_000)
+    for request in (A, OTHER):
+        store.fetch([request], "one", patience=5.0)
+    assert store.bytes <= 200_000
+    store.fetch([A], "one", patience=5.0)  # A is the younger one now
+    store.fetch([B], "one", patience=5.0)
+    assert set(store._kept) == {A, B}
+
+
+def test_a_failure_is_remembered_until_it_is_tried_again():
+    calls = []
+
+    def compute(group, job):
+        calls.append(1)
+        raise ModelError("The hub is out of reach: try later.")
+
+    store = Results(Jobs(workers=1, explain=results.explain), compute)
+    for _ in range(2):
+        found = store.fetch([A], "one", patience=5.0)[A]
+        assert isinstance(found, Failure)
+        assert found.sentence == "The hub is out of reach: try later."
+    assert len(calls) == 1
+    store.forget_failures([A])
+    store.fetch([A], "one", patience=5.0)
+    assert len(calls) == 2
+
+
+def test_what_is_no_longer_wanted_leaves_the_queue_but_not_for_others():
+    go, ran = threading.Event(), []
+
+    def compute(group, job):
+        ran.append(group[0])
+        assert go.wait(5)
+        return [make() for _ in group]
+
+    store = Results(Jobs(workers=1), compute)
+    running = store.fetch([OTHER], "one")[OTHER]
+    mine, both = store.fetch([A], "one")[A], store.fetch([Request(OTHER.models, ("photo:china",))], "one")
+    shared = next(iter(both.values()))
+    store.fetch(both, "two")
+    store.keep_only([OTHER], "one")
+    go.set()
+    assert shared.finished.wait(5)
+    assert running.finished.wait(5)
+    assert (mine.state, shared.state) == ("cancelled", "done")
+    assert A not in ran
+
+
+@pytest.mark.parametrize(
+    ("native", "patch", "image", "expected"),
+    [
+        ((224, 224), 16, (451, 300), (224, 336)),
+        ((224, 224), 16, (300, 451), (336, 224)),
+        ((518, 518), 14, (100, 100), (518, 518)),
+        ((224, 224), 0, (224, 224), (224, 224)),
+    ],
+)
+def test_uncropped_keeps_the_aspect_ratio_on_the_patch_grid(native, patch, image, expected):
+    assert uncropped_size(native, patch, image) == expected
+
+
+def test_a_very_long_image_stays_within_the_token_limit():
+    rows, columns = uncropped_size((224, 224), 16, (8000, 200))
+    assert rows % 16 == columns % 16 == 0
+    assert rows * columns <= results.UNCROPPED_MOST * 224 * 224 * 1.3  # rounding to whole patches
+    assert columns > rows
+
+
+def test_compute_runs_every_probe_of_the_group_in_the_models_own_geometry():
+    store = results.store()
+    found = store.fetch([A, B], "test", patience=60.0)
+    maps, statistics = found[A], found[B]
+    assert isinstance(maps, Result)
+    assert isinstance(statistics, Result)
+    model = A.models[0]
+    spec, geometry = maps.specs[model], maps.geometries[model][0]
+    attention = maps.datasets[model]["attention"]
+    assert attention.sizes["layer"] == len(spec.layers)
+    assert (attention.sizes["y"], attention.sizes["x"]) == spec.grid
+    assert geometry.image == pictures.load("photo:coffee").size
+    assert set(statistics.datasets[model].data_vars) >= {"entropy", "nmi"}
+
+
+def test_an_unknown_picture_is_a_failure_in_a_sentence():
+    gone = Request(A.models, ("upload:0123456789abcdef",))
+    found = results.store().fetch([gone], "test", patience=60.0)[gone]
+    assert isinstance(found, Failure)
+    assert found.sentence == "The uploaded image is no longer held: upload it again."
