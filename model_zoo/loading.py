@@ -54,6 +54,8 @@ def load(
     if isinstance(reference, str):
         reference = parse(reference)
     target = resolve_device(device)
+    if image_size is not None:
+        _check_size(image_size)
     path = _weights_file(reference, on_progress)
     if on_progress:
         on_progress("build", 0, 1)
@@ -141,9 +143,7 @@ def resize(module: Any, image_size: ImageSize) -> tuple[nn.Module, ImageSize]:
     Raises:
         ModelError: A size out of range, or a model that cannot take it.
     """
-    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= LARGEST_SIDE for side in sides):
-        raise ModelError(f"Expected an image size of 1 to {LARGEST_SIDE} pixels a side, got {image_size}.")
+    sides = _check_size(image_size)
     step = _step(module)
     height, width = (max(1, int(side / step + 0.5)) * step for side in sides)
     rounded = height if isinstance(image_size, int) else (height, width)
@@ -161,6 +161,14 @@ def resize(module: Any, image_size: ImageSize) -> tuple[nn.Module, ImageSize]:
     except (RuntimeError, AssertionError, ValueError, TypeError, IndexError, KeyError) as error:
         own = "x".join(map(str, native))
         raise ModelError(f"{name} cannot take {height}x{width} pixels: leave its own {own}.") from error
+
+
+def _check_size(image_size: ImageSize) -> tuple[int, int]:
+    """Height and width that were asked for."""
+    sides = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= LARGEST_SIDE for side in sides):
+        raise ModelError(f"Expected an image size of 1 to {LARGEST_SIDE} pixels a side, got {image_size}.")
+    return sides
 
 
 def _step(module: Any) -> int:

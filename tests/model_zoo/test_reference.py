@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model_zoo.catalog import CATALOG
@@ -93,7 +93,6 @@ def test_two_models_need_two_labels() -> None:
     assert parse_all([]) == ()
 
 
-@settings(deadline=None)  # the first example imports timm
 @given(st.text(max_size=60) | st.text(alphabet="timm:vit@random0=./-_", max_size=40).map("timm:test_vit".__add__))
 def test_any_text_is_a_model_or_an_error(text: str) -> None:
     said = ""

@@ -1,0 +1,13 @@
+"""What holds for every test."""
+
+import os
+
+# Before torch is imported: the workers of pytest-xdist share the cores, and threads of several processes that wait for
+# one another cost far more than they give (the tests of loading: 175 s against 48 s on two busy cores).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from hypothesis import settings
+
+# Time limits of single examples fail on a busy machine for no fault of the code.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
