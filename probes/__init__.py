@@ -13,6 +13,7 @@ INFRASTRUCTURE = frozenset(
         "command",
         "gradients",
         "hsic",
+        "layers",
         "output",
         "precision",
         "relevance",

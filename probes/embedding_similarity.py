@@ -139,4 +139,4 @@ def cosine(vectors: np.ndarray) -> np.ndarray:
 
 
 def _unread(spec: ModelSpec) -> str:
-    return f"the blocks of {spec.name} are not known here, so there is no layer to read"
+    return f"the blocks of {spec.name} are not known here, so no layer can be read"

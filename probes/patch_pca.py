@@ -1,0 +1,149 @@
+"""Patch PCA: patches that a model represents alike get the same colour, over all images at once."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import xarray as xr
+
+from model_zoo.adapter import ModelSpec
+from probes.base import Probe, one_of
+from probes.capture import Tokens
+from probes.layers import check_layer, layer_point, no_layer
+
+LOW, HIGH = 1, 99
+COMPONENTS = 3
+
+
+@dataclass
+class _State:
+    spec: ModelSpec
+    grid: tuple[int, int] = (0, 0)
+    features: dict[int, np.ndarray] = field(default_factory=dict)  # image -> (patch, channel)
+
+
+@dataclass(frozen=True)
+class PatchPCA(Probe):
+    r"""First three principal components of the patch features, fitted over all images of the run, as RGB.
+
+    .. math:: X - \bar X = U S V^\top, \qquad t_k = (X - \bar X) V_k
+
+    with X the patch features of all images, one row a patch. The sign of a component is arbitrary: the entry of
+    :math:`V_k` of largest magnitude is made positive. Each component is scaled from its 1st to its 99th percentile
+    over all images to 0 to 1 and clipped.
+
+    Args:
+        layer: ``last`` (after the final norm where there is one, else the last block) or a block, from 0.
+        foreground: ``none``, or ``first``: patches are split in two by Otsu's threshold on the first component, the
+            part that covers less of the images' borders is the foreground, and the PCA is fitted again on it alone.
+
+    Returns:
+        ``rgb`` (image, y, x, c): 0 to 1; NaN in the background. ``component`` (image, y, x, c): the three components
+        unscaled. ``explained`` (c): fraction of the variance of the patches that the fit was made on.
+
+    Note:
+        Colours mean something within one model and one set of images only: red in two models is not the same. A
+        component is a direction of variance, not an object; strong position or high-norm patches can take the first.
+
+    Reference:
+        Oquab et al. 2023, Fig. 1, arXiv:2304.07193; Amir et al. 2021, arXiv:2112.05814.
+    """
+
+    layer: str = "last"
+    foreground: str = "none"
+    title: ClassVar[str] = "Patch PCA"
+    reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+
+    def __post_init__(self) -> None:
+        one_of("foreground", self.foreground, ("none", "first"))
+        check_layer(self.layer)
+
+    def undefined(self, spec: ModelSpec) -> str | None:
+        """Layers that there are not."""
+        return no_layer(spec, self.layer)
+
+    def taps(self, spec: ModelSpec) -> tuple[str, ...]:
+        """The chosen layer."""
+        return (layer_point(spec, self.layer),)
+
+    def init(self, spec: ModelSpec) -> _State:
+        """No features yet."""
+        return _State(spec)
+
+    def update(self, state: _State, seen: Tokens) -> _State:
+        """Keep the patch features of every image."""
+        state.grid = seen.grid
+        for image, values in zip(seen.images, seen.patches.float().cpu().numpy(), strict=True):
+            state.features[image] = values.copy()
+        return state
+
+    def merge(self, a: _State, b: _State) -> _State:
+        """Features of both."""
+        return _State(a.spec, a.grid if a.features else b.grid, a.features | b.features)
+
+    def compute(self, state: _State) -> xr.Dataset:
+        """Fit over all patches of all images, then colour."""
+        images = sorted(state.features)
+        height, width = state.grid
+        features = np.stack([state.features[image] for image in images]).astype(np.float64)
+        rows = features.reshape(-1, features.shape[-1])
+        scores, explained = principal(rows, rows)
+        inside = np.ones(len(rows), dtype=bool)
+        if self.foreground == "first":
+            inside = _foreground(scores[:, 0], len(images), state.grid)
+            scores, explained = principal(rows[inside], rows)
+        low, high = np.percentile(scores[inside], [LOW, HIGH], axis=0)
+        span = np.where(high > low, high - low, 1)
+        rgb = np.where(high > low, np.clip((scores - low) / span, 0, 1), 0.5)
+        rgb[~inside] = np.nan
+        shape = (len(images), height, width, COMPONENTS)
+        dims = ("image", "y", "x", "c")
+        return xr.Dataset(
+            {
+                "rgb": (dims, rgb.reshape(shape).astype(np.float32), {"units": "fraction of full intensity"}),
+                "component": (dims, scores.reshape(shape).astype(np.float32), {"units": "activation"}),
+                "explained": ("c", explained, {"units": "fraction of variance"}),
+            },
+            coords={"image": images, "c": ["first", "second", "third"]},
+            attrs={
+                "point": self.taps(state.spec)[0],
+                "foreground": self.foreground,
+                "foreground_fraction": float(inside.mean()),
+                "n": len(images),
+            },
+        )
+
+
+def principal(fit: np.ndarray, project: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of ``project`` on the first three principal components of ``fit``, and the variance they explain.
+
+    Components that the data does not have (fewer features or patches) are zero.
+    """
+    mean = fit.mean(0)
+    centred = fit - mean
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+    count = min(COMPONENTS, len(values), max(len(fit) - 1, 0))
+    leading = vectors[:, :count]
+    leading = leading * np.where(leading[np.abs(leading).argmax(0), np.arange(count)] < 0, -1, 1)
+    scores, explained = np.zeros((len(project), COMPONENTS)), np.zeros(COMPONENTS)
+    scores[:, :count] = (project - mean) @ leading
+    if values.sum() > 0:
+        explained[:count] = values[:count] / values.sum()
+    return scores, explained
+
+
+def _foreground(first: np.ndarray, images: int, grid: tuple[int, int]) -> np.ndarray:
+    """The side of Otsu's threshold on the first component that covers less of the borders; all where it is constant."""
+    ordered = np.sort(first)
+    n = np.arange(1, len(ordered))
+    left = np.cumsum(ordered)[:-1]
+    between = n * (len(ordered) - n) * (left / n - (ordered.sum() - left) / (len(ordered) - n)) ** 2
+    if len(ordered) < 2 or ordered[0] == ordered[-1]:
+        return np.ones(len(first), dtype=bool)
+    cut = int(between.argmax())
+    above = first > (ordered[cut] + ordered[cut + 1]) / 2
+    border = np.ones((images, *grid), dtype=bool)
+    border[:, 1:-1, 1:-1] = False
+    covered = above[border.ravel()].mean()
+    return above if covered <= 0.5 else ~above

@@ -1,0 +1,132 @@
+"""Patch similarity against plain loops, for tokens and for what the attention compares."""
+
+import math
+
+import numpy as np
+import pytest
+import timm
+import torch
+import xarray as xr
+
+from model_zoo.adapter import Adapter
+from model_zoo.images import ImageSource
+from probes.patch_similarity import PatchSimilarity
+from probes.runner import run
+from tests.probes.families import inputs, noise, peaked
+
+IMAGES = noise(3)
+SOURCES = [ImageSource(f"image {i}", lambda image=image: image) for i, image in enumerate(IMAGES)]
+
+
+class Double(Adapter):
+    """Inputs in the precision of the random models."""
+
+    def preprocess(self, image):
+        return super().preprocess(image).double()
+
+
+def double(name: str) -> Double:
+    adapter = peaked(name)
+    return Double(adapter.module, image_size=adapter.image_size)
+
+
+def result(adapter: Adapter, batch_size: int = 2, **parameters) -> xr.Dataset:
+    return run({"m": adapter}, SOURCES, {"p": PatchSimilarity(**parameters)}, batch_size=batch_size)["p"]["m"]
+
+
+def features(adapter: Adapter, facet: str, layer: int, prefix: int) -> np.ndarray:
+    """Patch features by hooks on the native modules, no probe involved: (image, patch, channel)."""
+    found = {}
+    module = adapter.module.norm if facet == "token" else adapter.module.blocks[layer].attn.qkv
+    handle = module.register_forward_hook(lambda _, args, out: found.update(out=out.numpy()))
+    with torch.inference_mode():
+        adapter.module(inputs(adapter, IMAGES))
+    handle.remove()
+    out = found["out"]
+    if facet != "token":
+        out = np.split(out, 3, -1)[("query", "key", "value").index(facet)]
+    return out[:, prefix:]
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    dot = math.fsum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+    return dot / math.sqrt(math.fsum(float(x) ** 2 for x in a) * math.fsum(float(y) ** 2 for y in b))
+
+
+CASES = {
+    "vit_base_patch16_siglip_224": 0,
+    "vit_tiny_patch16_224": 1,
+    "deit_tiny_distilled_patch16_224": 2,
+    "vit_small_patch14_reg4_dinov2": 5,
+}
+
+
+@pytest.mark.parametrize(("name", "prefix"), CASES.items())
+@pytest.mark.parametrize("facet", ["token", "query", "key", "value"])
+def test_against_loops(name: str, prefix: int, facet: str) -> None:
+    adapter = double(name)
+    values = features(adapter, facet, 1, prefix)
+    height, width = adapter.spec.grid
+    found = result(adapter, query="1:2", of=2, facet=facet, layer="last" if facet == "token" else "1")
+    asked = values[2, 1 * width + 2]
+    for image in range(3):
+        for row, column in [(0, 0), (1, 2), (height - 1, width - 1), (2, 1)]:
+            expected = cosine(asked, values[image, row * width + column])
+            assert found["similarity"][image, row, column].item() == pytest.approx(expected, abs=1e-5)
+    assert found["similarity"][2, 1, 2].item() == pytest.approx(1)
+
+
+def test_matches_against_loops() -> None:
+    adapter = double("vit_tiny_patch16_224")
+    values = features(adapter, "token", 0, 1)
+    found = result(adapter, of=1)
+    every = [[[cosine(a, b) for b in values[image]] for a in values[1]] for image in range(3)]
+    mutual = 0
+    for image in range(3):
+        table = np.array(every[image])
+        for patch in range(len(table)):
+            best = int(table[patch].argmax())
+            place = {"image": image, "y": patch // adapter.spec.grid[1], "x": patch % adapter.spec.grid[1]}
+            assert found["match"].isel(place).item() == best
+            assert found["match_similarity"].isel(place).item() == pytest.approx(table[patch, best], abs=1e-5)
+            assert found["mutual"].isel(place).item() == int(table[:, best].argmax() == patch)
+        mutual += int(found["mutual"][image].sum())
+    assert found["mutual"][1].values.all(), "every patch of the image itself is its own best match"
+    assert mutual > found["mutual"][1].size, "other images have mutual matches, too"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_the_image_asked_about_may_come_last(batch_size: int) -> None:
+    adapter = double("vit_tiny_patch16_224")
+    xr.testing.assert_allclose(result(adapter, of=2), result(adapter, batch_size, of=2))
+
+
+def test_coarser_layers_of_a_windowed_model_and_of_a_cnn() -> None:
+    swin = result(double("swin_tiny_patch4_window7_224"), query="27:55")
+    assert swin["similarity"].shape[1:] == (14, 28)
+    assert swin["similarity"][0, 13, 27].item() == pytest.approx(1)
+    assert "choose token" in result(double("swin_tiny_patch4_window7_224"), facet="key").attrs["undefined"]
+    cnn = result(Double(timm.create_model("resnet18").double(), image_size=96))
+    assert cnn["similarity"][0, 1, 1].item() == pytest.approx(1)
+
+
+def test_what_there_is_not() -> None:
+    adapter = double("vit_tiny_patch16_224")
+    assert result(adapter, of=3).attrs["undefined"] == "there is no image 3 among the 3 of this run, from 0"
+    assert "there is no patch 0:6" in result(adapter, query="0:6").attrs["undefined"]
+    assert "there is no block 4" in result(adapter, layer="4").attrs["undefined"]
+    assert "layer 4 of" in result(adapter, layer="4", facet="key").attrs["undefined"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"query": "3"}, "query is '3'; it must be center or ROW:COL"),
+        ({"of": -1}, "of is -1; it must be the place of an image"),
+        ({"facet": "keys"}, "facet is 'keys'; it must be one of token, query"),
+        ({"layer": "x"}, "layer is 'x'; it must be last or an index"),
+    ],
+)
+def test_bad_parameters(parameters: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        PatchSimilarity(**parameters)
