@@ -1,0 +1,133 @@
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from dashboard import maps, palette, reading
+
+MAPS = arrays(np.float64, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.floats(0, 1).map(lambda x: x**2))
+
+
+@given(MAPS, st.floats(0.05, 1.0))
+def test_the_mask_reaches_its_mass_and_no_smaller_set_does(values, tau):
+    mask = maps.mass_mask(values, tau)
+    total = values.sum()
+    if total == 0:
+        assert not mask.any()
+        return
+    assert values[mask].sum() >= tau * total * (1 - 1e-9)
+    largest_without_one = np.sort(values.ravel())[::-1][: mask.sum() - 1].sum()
+    assert largest_without_one < tau * total
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 6))))
+def test_the_contour_has_one_edge_for_every_border_of_the_mask(mask):
+    rows, columns = mask.shape
+    padded = np.pad(mask, 1).astype(int)
+    edges = np.abs(np.diff(padded, axis=0)).sum() + np.abs(np.diff(padded, axis=1)).sum()
+    path = maps.contour(mask)
+    drawn = re.findall(r"M(\d+) (\d+)([hv])1", path)
+    assert len(drawn) == edges == len(set(drawn))
+    for x, y, way in drawn:
+        column, row = int(x), int(y)
+        here, before = (row + 1, column + 1), (row, column + 1) if way == "h" else (row + 1, column)
+        assert padded[here] != padded[before]
+        assert row + (way == "v") <= rows
+        assert column + (way == "h") <= columns
+
+
+def test_heads_are_reduced_chosen_and_their_absence_is_said():
+    heads = np.stack([np.full((2, 3), v) for v in (0.1, 0.3, 0.2)])
+    assert maps.choose_head(heads, "mean").values == pytest.approx(0.2)
+    assert maps.choose_head(heads, "max").values.max() == 0.3
+    second = maps.choose_head(heads, "2")
+    assert second.head == "head 2 of 3"
+    assert (second.values == heads[1]).all()
+    beyond = maps.choose_head(heads, "5")
+    assert beyond.head == "head 3: it has no head 5"
+    assert (beyond.values == heads[2]).all()
+
+
+def test_padding_is_taken_off_a_layer():
+    values = np.full((1, 2, 4, 8, 8), np.nan, np.float32)
+    values[0, 0] = 1.0
+    values[0, 1, :2, :4, :4] = 2.0
+    attention = xr.DataArray(
+        values,
+        dims=("image", "layer", "head", "y", "x"),
+        coords={"head_count": ("layer", [4, 2]), "grid_height": ("layer", [8, 4]), "grid_width": ("layer", [8, 4])},
+    )
+    assert maps.layer_heads(attention, 0).shape == (4, 8, 8)
+    second = maps.layer_heads(attention, 1)
+    assert second.shape == (2, 4, 4)
+    assert (second == 2.0).all()
+
+
+def test_smoothing_keeps_range_mean_and_orientation():
+    values = np.zeros((2, 4))
+    values[0, 3] = 1.0
+    drawn = maps.smooth(values)
+    assert drawn.shape == (2 * maps.SMOOTH_SIDE, 4 * maps.SMOOTH_SIDE)
+    assert drawn[0, -1] == 1.0
+    assert drawn[-1, 0] == 0.0
+    assert drawn.mean() == pytest.approx(values.mean(), rel=0.2)
+
+
+def test_even_attention_needs_its_share_of_the_patches():
+    even = reading.concentration("even", np.full((10, 10), 0.009), 0.6)
+    assert (even.patches, even.of) == (60, 100)
+    assert even.share == pytest.approx(0.9)
+    peak = np.zeros((10, 10))
+    peak[3, 4] = 0.5
+    said = reading.sentence(
+        [even, reading.concentration("peak", peak, 0.6)], 0.6, "the CLS query", "Mean over heads", 1
+    )
+    assert said.index("1 of 100 patches in peak") < said.index("60 of 100 patches in even")
+    assert "Patches receive 50\u202f% to 90\u202f%" in said
+    assert "n = 1" in said
+    assert "not renormalised" in said
+
+
+def test_no_map_no_sentence():
+    assert reading.sentence([], 0.6, "the CLS query", "Mean over heads", 1) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.123456, "0.123"),
+        (0, "0"),
+        (12345.6, "12\u202f300"),
+        (0.05, "0.05"),
+        (float("nan"), "–"),
+        (1e-7, "1·10^-7"),
+        (-0.5, "-0.5"),
+    ],
+)
+def test_numbers_have_at_most_three_digits(value, text):
+    assert palette.number(value) == text
+
+
+def test_the_colour_maps_are_ordered():
+    table = palette.sequential().astype(float) @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(table) > -1.5).all()
+    assert table[-1] > table[0] + 100
+    low, middle, high = palette.diverging()[[0, 128, 255]].astype(int)
+    assert low[2] > low[0]
+    assert high[0] > high[2]
+    assert middle.min() > 225
+
+
+def test_colours_clip_and_show_what_is_not_there():
+    rgb = palette.colours(np.array([[-1.0, 0.0, 1.0, 9.0, np.nan]]), 0.0, 1.0)
+    assert (rgb[0, 0] == rgb[0, 1]).all()
+    assert (rgb[0, 2] == rgb[0, 3]).all()
+    assert (rgb[0, 4] == 128).all()
+
+
+def test_model_colours_are_distinct():
+    assert len(set(palette.MODEL_COLOURS)) == palette.MOST_MODELS == len(palette.MODEL_MARKS)

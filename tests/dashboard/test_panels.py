@@ -1,0 +1,120 @@
+import base64
+import io
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dashboard import export, panels, pictures
+from dashboard.panels import Look, Panel, Scale, checked_point
+from model_zoo.adapter import Geometry
+
+PICTURE = "photo:coffee"
+SIZE = pictures.load(PICTURE).size
+GEOMETRY = Geometry(SIZE, (100.0, 0.0, 500.0, 400.0), (224, 224))
+VALUES = np.arange(12.0).reshape(3, 4) / 100
+
+
+def described(panel, scale=None, **look):
+    return panels._describe(panel, PICTURE, scale or Scale.over([VALUES], "attention weight"), Look(**look))
+
+
+def pixels(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+
+
+def test_a_map_is_drawn_one_pixel_a_patch_over_the_models_crop_only():
+    entry = described(Panel("a", "#0072B2", geometry=GEOMETRY, values=VALUES))
+    assert entry["state"] == "ready"
+    assert entry["grid"] == [3, 4]
+    assert entry["exact"]
+    assert entry["box"] == pytest.approx([100 / 600, 0, 500 / 600, 1])
+    drawn = pixels(entry["map"])
+    assert drawn.shape == (3, 4, 3)
+    assert drawn[-1, -1, 0] > 200  # the largest value is yellow
+    assert drawn[0, 0, 2] > drawn[0, 0, 0]  # the smallest is blue
+    assert entry["values"][5] == "0.05"
+    assert entry["places"][0] == 0.0
+    assert entry["places"][-1] == 1.0
+
+
+def test_smooth_is_finer_and_not_called_exact():
+    entry = described(Panel("a", "#0072B2", geometry=GEOMETRY, values=VALUES), smooth=True)
+    assert not entry["exact"]
+    assert pixels(entry["map"]).shape == (48, 64, 3)
+
+
+def test_the_same_value_has_the_same_colour_in_panels_of_one_scale():
+    other = np.full((2, 2), 0.05)
+    scale = Scale.over([VALUES, other], "attention weight")
+    first = pixels(described(Panel("a", "#0072B2", geometry=GEOMETRY, values=VALUES), scale)["map"])
+    second = pixels(described(Panel("b", "#E69F00", geometry=GEOMETRY, values=other), scale)["map"])
+    assert (first[1, 1] == second[0, 0]).all()
+
+
+def test_a_scale_of_its_own_is_drawn_with_a_bar_of_its_own():
+    panel = Panel("a", "#0072B2", geometry=GEOMETRY, values=VALUES, scale=Scale.over([VALUES], "attention weight"))
+    assert described(panel)["bar"]["high"] == "0.11 attention weight"
+
+
+def test_a_mask_darkens_what_is_outside_and_draws_its_border():
+    mask = np.zeros((3, 4), bool)
+    mask[1, 2] = True
+    entry = described(Panel("a", "#0072B2", geometry=GEOMETRY, values=VALUES, mask=mask))
+    veil = pixels(entry["map"])
+    assert veil[1, 2, 3] == 0
+    assert veil[0, 0, 3] > 150
+    assert entry["contour"].count("M") == 4
+    both = described(Panel("a", "#0072B2", geometry=GEOMETRY, values=VALUES, mask=mask, contour_only=True))
+    assert pixels(both["map"]).shape[-1] == 3
+    assert both["contour"] == entry["contour"]
+
+
+def test_a_panel_without_a_map_says_why():
+    entry = described(Panel("a", "#0072B2", message="Not defined here: it has no attention."))
+    assert entry["state"] == "message"
+    assert entry["map"] is None
+    assert entry["message"] == "Not defined here: it has no attention."
+    assert entry["message"] in entry["alt"]
+
+
+def test_a_signed_scale_is_symmetric():
+    scale = Scale.over([np.array([-0.2, 0.5, np.nan])], "difference", signed=True)
+    assert (scale.low, scale.high) == (-0.5, 0.5)
+
+
+@given(
+    st.one_of(
+        st.none(), st.text(), st.lists(st.floats(), max_size=4), st.integers(), st.dictionaries(st.text(), st.floats())
+    )
+)
+def test_whatever_the_browser_sends_becomes_a_point_or_none(value):
+    point = checked_point(value)
+    assert point is None or all(0 <= x < 1 for x in point)
+
+
+def test_the_picture_for_a_slide_holds_every_panel_once():
+    drawn = [
+        Panel("ViT & <co>", "#0072B2", "layer 3 of 12", GEOMETRY, VALUES),
+        Panel("ResNet", "#E69F00", message="Not defined here: no attention."),
+    ]
+    text = export.svg(
+        PICTURE,
+        drawn,
+        scale=Scale.over([VALUES], "attention weight"),
+        look=Look(),
+        title="Coffee",
+        caption="n = 1. " * 40,
+    )
+    root = ET.fromstring(text)
+    said = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"ViT & <co>", "ResNet", "Coffee", "layer 3 of 12", "0.11 attention weight"} <= set(said)
+    assert sum("n = 1." in (line or "") for line in said) > 1  # wrapped
+    assert {"#0072B2", "#E69F00"} <= {element.get("fill") for element in root.iter()}
+    image = Image.open(io.BytesIO(export.png(text)))
+    assert image.size == (2 * int(root.get("width")), 2 * int(root.get("height")))
+    shown = np.asarray(image.convert("RGB")).reshape(-1, 3).std(axis=0)
+    assert (shown > 20).all()  # the photos and the map were drawn, not only text

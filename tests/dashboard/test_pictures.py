@@ -1,0 +1,62 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dashboard import pictures
+from dashboard.pictures import Uploads
+from model_zoo.images import ImageError
+
+
+def file_of(image, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, options.pop("format", "PNG"), **options)
+    return buffer.getvalue()
+
+
+def noise(side, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8))
+
+
+@pytest.mark.parametrize("identity", pictures.offered())
+def test_every_offered_picture_opens_and_says_whose_it_is(identity):
+    assert pictures.missing(identity) is None
+    assert pictures.load(identity).mode == "RGB"
+    assert len(pictures.credit(identity)) > 8
+    assert pictures.alt(identity)
+    assert pictures.data_uri(identity, 64).startswith("data:image/jpeg;base64,")
+
+
+def test_an_upload_is_named_by_its_content():
+    uploads = Uploads()
+    data = file_of(noise(32))
+    first, again = uploads.add(data, "a.png"), uploads.add(data, "b.png")
+    assert first == again
+    assert uploads.add(file_of(noise(32, 1)), "a.png") != first
+    assert uploads.get(first)[0] == data
+
+
+def test_the_store_of_uploads_is_bounded():
+    size = len(file_of(noise(64)))
+    uploads = Uploads(most_bytes=int(size * 2.5))
+    ids = [uploads.add(file_of(noise(64, seed)), f"{seed}.png") for seed in range(3)]
+    assert [uploads.get(identity) is not None for identity in ids] == [False, True, True]
+
+
+@pytest.mark.parametrize("data", [b"not an image", file_of(noise(64))[:500], file_of(Image.new("RGB", (1, 1)))])
+def test_what_cannot_be_shown_is_not_kept(data):
+    uploads = Uploads()
+    with pytest.raises(ImageError, match=r"\.$"):
+        uploads.add(data, "bad.png")
+    assert not uploads._files
+
+
+@pytest.mark.parametrize(
+    "identity", ["upload:0123456789abcdef", "photo:nobody", "scene:x", "", "x" * 500, "upload:../etc"]
+)
+def test_pictures_that_are_not_there_say_so_in_one_sentence(identity):
+    reason = pictures.missing(identity)
+    assert reason
+    assert reason.endswith(".")
+    assert len(reason) < 140
