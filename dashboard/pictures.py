@@ -122,7 +122,7 @@ UPLOADS = Uploads()
 @cache
 def has_scenes() -> bool:
     """Whether procedural scenes can be drawn."""
-    return hasattr(importlib.import_module("model_zoo.scenes"), "held_out")
+    return hasattr(importlib.import_module("model_zoo.scenes"), "Scenes")
 
 
 def offered() -> tuple[str, ...]:
@@ -183,9 +183,9 @@ def load(identity: str) -> Image.Image:
             raise LookupError(f"{photo.package} is not installed, so its photo {name} is missing.")
         return open_image(Path(spec.origin).parent / photo.file)
     if kind == "scene":
-        from model_zoo.scenes import held_out
+        from model_zoo.scenes import Scenes
 
-        return held_out().image(int(name))
+        return Scenes().image(int(name))
     upload = UPLOADS.get(identity)
     if upload is None:
         raise LookupError("The uploaded image is no longer held: upload it again.")
