@@ -1,0 +1,144 @@
+"""Attention relevance: which patches speak for a class, or for the similarity to another image."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import xarray as xr
+
+from model_zoo.adapter import ModelSpec
+from probes import targets
+from probes.base import Probe, one_of
+from probes.capture import Batch
+from probes.relevance import METHODS, relevance, undefined
+
+UNITS = {
+    "chefer": "relevance",
+    "grad-rollout": "share of the readout's row",
+    "grad-cam": "gradient × attention",
+    "integrated-gradients": "share of the target's value",
+    "token-grad-cam": "gradient × activation",
+}
+FLAT = 1e-6
+"""A map that varies by less than this part of its largest magnitude says nothing and is not shown as one."""
+
+
+@dataclass
+class _State:
+    spec: ModelSpec
+    target: targets.Target | None = None
+    maps: dict[int, np.ndarray] = field(default_factory=dict)  # image -> (row, column)
+    values: dict[int, float] = field(default_factory=dict)
+    classes: dict[int, int] = field(default_factory=dict)
+    readout: str = "none"
+
+
+@dataclass(frozen=True)
+class AttentionRelevance(Probe):
+    r"""Which patches speak for a target :math:`y`: a class's logit, or the cosine similarity to another image.
+
+    With :math:`G_l = \partial y / \partial A_l` and the classifier's token as readout row:
+
+    .. math::
+        \text{chefer:}\quad & R = \textstyle\prod_l (I + F_l), \; F_l = \operatorname{mean}_h (G_l \odot A_l)^+ \\
+        \text{grad-rollout:}\quad & R = \textstyle\prod_l \operatorname{rownorm}(I + F_l), \;
+            F_l = (\operatorname{mean}_h G_l \odot A_l)^+ \\
+        \text{grad-cam:}\quad & (\operatorname{mean}_h w_h A_{L,h})^+, \; w_h = \operatorname{mean}_p G_{L,h,p}
+
+    ``integrated-gradients`` (from the mean colour, summed over a patch's pixels) and ``token-grad-cam`` (Grad-CAM on
+    the tokens that the last block reads) are captum's.
+
+    Args:
+        method: ``chefer``, ``grad-rollout``, ``grad-cam``, ``integrated-gradients`` or ``token-grad-cam``.
+        target: ``top`` (each image's own most likely class), a class's index or name, or ``similarity``.
+        of: the image to be similar to, a path; only with ``similarity``.
+        start: first layer taken into account; chefer and grad-rollout.
+        steps: points on the path of integrated gradients.
+
+    Returns:
+        ``relevance`` (image, y, x): 0 or more, in units of its own, comparable between methods by rank only;
+        integrated gradients are signed and sum to the target's value minus its value for the mean colour. NaN where
+        the method gives one and the same value everywhere, e.g. nothing positive; ``vanished`` (image) says so.
+        ``target_value``, ``target_class`` and ``target_name`` (image): what was explained; class −1 is a similarity.
+        The attribute ``readout`` names the row: ``cls``, ``pool`` (SigLIP's query) or ``mean`` over the patches where
+        the model averages them; then the part that stayed in place through the residuals is left out.
+
+    Note:
+        A logit is explained, not a probability: what speaks for every class alike is in it. Positive parts are kept, so
+        evidence against the class is not shown. Methods disagree; see the sanity checks before trusting one.
+
+    Reference:
+        Chefer et al. 2021, arXiv:2103.15679; Abnar & Zuidema 2020, arXiv:2005.00928; Selvaraju et al. 2017,
+        arXiv:1610.02391; Sundararajan et al. 2017, arXiv:1703.01365.
+    """
+
+    method: str = "chefer"
+    target: str = "top"
+    of: targets.Of | None = None
+    start: int = 0
+    steps: int = 32
+    title: ClassVar[str] = "Class-specific relevance"
+    reads: ClassVar[frozenset[str]] = frozenset({"batch"})
+
+    def __post_init__(self) -> None:
+        one_of("method", self.method, METHODS)
+        targets.check(self.target, self.of)
+        if self.start < 0:
+            raise ValueError(f"start is {self.start}; it must be the index of a layer, 0 or more.")
+        if self.start and self.method not in ("chefer", "grad-rollout"):
+            raise ValueError(f"start={self.start} has no meaning for {self.method}; leave it at 0.")
+        if not 2 <= self.steps <= 1024:
+            raise ValueError(f"steps is {self.steps}; it must be from 2 to 1024.")
+
+    def undefined(self, spec: ModelSpec) -> str | None:
+        """No attention of the needed kind, no such layer, no classifier or no such class."""
+        return undefined(spec, self.method, self.start) or targets.undefined(spec, self.target)
+
+    def init(self, spec: ModelSpec) -> _State:
+        """No maps yet."""
+        return _State(spec)
+
+    def update(self, state: _State, seen: Batch) -> _State:
+        """Explain a batch."""
+        if state.target is None:
+            state.target = targets.resolve(seen.adapter, self.target, self.of)
+        found = relevance(seen.adapter, seen.inputs, self.method, state.target, start=self.start, steps=self.steps)
+        maps = found.maps.detach().cpu().numpy()
+        for i, image in enumerate(seen.images):
+            state.maps[image] = maps[i]
+            state.values[image], state.classes[image] = float(found.values[i]), int(found.classes[i])
+        state.readout = found.readout
+        return state
+
+    def merge(self, a: _State, b: _State) -> _State:
+        """Maps of both."""
+        readout = a.readout if a.maps else b.readout
+        return _State(a.spec, a.target, a.maps | b.maps, a.values | b.values, a.classes | b.classes, readout)
+
+    def compute(self, state: _State) -> xr.Dataset:
+        """Stack the maps; one that is the same everywhere becomes NaN."""
+        images = sorted(state.maps)
+        maps = np.stack([state.maps[i] for i in images])
+        spread = np.ptp(maps, axis=(1, 2))
+        vanished = ~(spread > FLAT * np.abs(maps).max((1, 2)))
+        maps[vanished] = np.nan
+        classes = np.array([state.classes[i] for i in images])
+        values = np.array([state.values[i] for i in images])
+        names = [_name(state.spec, index) for index in classes]
+        units = "cosine similarity" if self.target == "similarity" else "logit"
+        return xr.Dataset(
+            {
+                "relevance": (("image", "y", "x"), maps, {"units": UNITS[self.method], "long_name": "relevance"}),
+                "vanished": ("image", vanished, {"units": "yes or no", "long_name": "the method gives no map"}),
+                "target_value": ("image", values, {"units": units}),
+                "target_class": ("image", classes, {"units": "index"}),
+            },
+            coords={"image": images, "target_name": ("image", names)},
+            attrs={"method": self.method, "target": self.target, "start": self.start, "readout": state.readout},
+        )
+
+
+def _name(spec: ModelSpec, index: int) -> str:
+    if index < 0:
+        return "similarity"
+    return spec.labels[index] if spec.labels else f"class {index}"
