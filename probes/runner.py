@@ -49,7 +49,7 @@ def run(
         ``result[probe][label]``, and ``result[probe][label_a+label_b]`` for every two models of a probe that compares
         models; a Dataset without variables and with ``attrs["undefined"]`` where a probe is not defined for a model.
     """
-    folds = {label: _Fold(adapter, probes) for label, adapter in models.items()}
+    folds = {label: Fold(adapter, probes) for label, adapter in models.items()}
     chosen = {label: choose(dtype, adapter, len(images)) for label, adapter in models.items()}
     wanted = {label: adapter for label, adapter in models.items() if folds[label].needs_images}
     pairs = [_Pair(n, p, (a, b), folds) for n, p in probes.items() if p.pairs for a, b in combinations(models, 2)]
@@ -132,7 +132,7 @@ class _Reader:
 class _Pair:
     """One probe that compares two models."""
 
-    def __init__(self, name: str, probe: Probe, labels: tuple[str, str], folds: Mapping[str, "_Fold"]) -> None:
+    def __init__(self, name: str, probe: Probe, labels: tuple[str, str], folds: Mapping[str, "Fold"]) -> None:
         self.name, self.probe, self.labels = name, probe, labels
         self.readers = [reader for label in labels for reader in folds[label].readers if reader.name == name]
         self.state: Any = None
@@ -152,7 +152,7 @@ class _Pair:
         return result.assign_attrs(dtype_a=first["dtype"], dtype_b=second["dtype"])
 
 
-class _Fold:
+class Fold:
     """All probes of one model."""
 
     def __init__(self, adapter: Adapter, probes: Mapping[str, Probe]) -> None:

@@ -1,0 +1,90 @@
+"""What attention-maps and attention-statistics cost on top of the plain fused forward pass of the same weights.
+
+    python -m benchmarks.capture            every row, each in a process of its own
+    python -m benchmarks.capture ROW        one row
+"""
+
+import subprocess
+import sys
+
+import timm
+import torch
+
+from benchmarks.harness import compare, show
+from model_zoo.adapter import Adapter
+from probes import attention_maps, attention_statistics
+from probes.base import Probe
+from probes.capture import Batch
+from probes.runner import Fold
+
+ROWS = ("b16", "b16-bfloat16", "s8", "gpu")
+
+
+def prepared(name: str, size: int, batch: int, device: str = "cpu") -> tuple[Adapter, torch.Tensor]:
+    torch.manual_seed(0)
+    adapter = Adapter(timm.create_model(name, img_size=size).to(device), image_size=size)
+    return adapter, torch.randn(batch, 3, size, size, device=device)
+
+
+def fold(adapter: Adapter, inputs: torch.Tensor, probes: dict[str, Probe]) -> object:
+    with torch.inference_mode():
+        whole = Fold(adapter, probes)
+        whole.take(Batch(adapter, range(len(inputs)), inputs, []))
+        return whole.compute()
+
+
+def plain(adapter: Adapter, inputs: torch.Tensor) -> object:
+    with torch.inference_mode():
+        out = adapter.module(inputs)
+        if out.is_cuda:
+            torch.cuda.synchronize()
+        return out
+
+
+def main(row: str) -> None:
+    maps = {"maps": attention_maps.AttentionMaps()}
+    both = {**maps, "statistics": attention_statistics.AttentionStatistics()}
+    if row == "b16":
+        adapter, x = prepared("vit_base_patch16_224", 224, 8)
+        result = compare(
+            "ViT-B/16 224 px, batch 8, float32: CLS maps and statistics",
+            lambda: fold(adapter, x, both),
+            lambda: plain(adapter, x),
+        )
+    elif row == "b16-bfloat16":
+        adapter, x = prepared("vit_base_patch16_224", 224, 8)
+
+        def low() -> object:
+            with torch.autocast("cpu", torch.bfloat16):
+                return fold(adapter, x, both)
+
+        result = compare(
+            "ViT-B/16 224 px, batch 8, bfloat16 against the float32 forward: CLS maps and statistics",
+            low,
+            lambda: plain(adapter, x),
+        )
+    elif row == "s8":
+        adapter, x = prepared("vit_small_patch8_224", 480, 1)
+        result = compare(
+            "ViT-S/8 480 px (3,601 tokens), float32: CLS maps of all layers",
+            lambda: fold(adapter, x, maps),
+            lambda: plain(adapter, x),
+            turns=5,
+        )
+    else:
+        adapter, x = prepared("vit_base_patch16_224", 224, 64, "cuda")
+        result = compare(
+            "ViT-B/16 224 px, batch 64, GPU: CLS maps and statistics",
+            lambda: fold(adapter, x, both),
+            lambda: plain(adapter, x),
+        )
+    show([result])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(sys.argv[1])
+    else:
+        for name in ROWS:
+            if name != "gpu" or torch.cuda.is_available():
+                subprocess.run([sys.executable, "-m", "benchmarks.capture", name], check=True)

@@ -1,0 +1,66 @@
+"""Ratios of time, measured in turns in one process, and memory beyond what the floor needs."""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a speed table.
+
+    Attributes:
+        name: the work.
+        seconds: median of the floor's time.
+        ratio: median over turns of the work's time by the floor's time of the same turn.
+        low: smallest and
+        high: largest such ratio.
+        extra: MiB by which the peak of resident memory grew beyond the floor's peak.
+    """
+
+    name: str
+    seconds: float
+    ratio: float
+    low: float
+    high: float
+    extra: float
+
+
+def peak() -> float:
+    """Peak resident memory of this process so far, MiB (Linux counts in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def compare(name: str, work: Callable[[], object], floor: Callable[[], object], turns: int = 7) -> Row:
+    """Time work and floor in turns, floor first; one warm-up each, in which the memory is read.
+
+    Peak memory only grows, so measure the leanest work of a process first, or each in a process of its own.
+    """
+    floor()
+    floor()
+    before = peak()
+    work()
+    extra = peak() - before
+    times = []
+    for _ in range(turns):
+        start = time.perf_counter()
+        floor()
+        middle = time.perf_counter()
+        work()
+        times.append((middle - start, time.perf_counter() - middle))
+    ratios = [b / a for a, b in times]
+    return Row(
+        name, statistics.median(a for a, _ in times), statistics.median(ratios), min(ratios), max(ratios), extra
+    )
+
+
+def show(rows: list[Row]) -> None:
+    """Print a Markdown table and what it was measured on."""
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    print("\n| work | floor, s | ratio, median (min to max) | extra memory, MiB |\n|---|---|---|---|")
+    for row in rows:
+        print(f"| {row.name} | {row.seconds:.2f} | {row.ratio:.2f} ({row.low:.2f} to {row.high:.2f}) | {row.extra:.0f} |")
