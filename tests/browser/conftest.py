@@ -1,0 +1,117 @@
+"""The real server and Debian's Chromium. Without a browser the tests are skipped; in CI that is a failure."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]  # fmt: skip
+QUIET = "[data-testid=stApp][data-test-script-state=notRunning]"
+
+
+def pytest_collection_modifyitems(items):
+    if CHROMIUM is None and not os.environ.get("CI"):
+        for item in items:
+            if Path(__file__).parent in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason="no chromium on this machine; on Debian: apt install chromium"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    assert CHROMIUM, "CI is set and there is no chromium: install it, or set CHROMIUM to its path"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def context(browser):
+    """One for all tests, so that the browser fetches Streamlit's own files once."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(20_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context):
+    page = context.new_page()
+    page.set_viewport_size({"width": 1440, "height": 900})
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The address of a running dashboard whose hub is a port where nobody answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("server")
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(folder / "hub")}
+    command = [sys.executable, "-m", "streamlit", "run", "dashboard/Home.py", "--server.port", str(port)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            assert process.poll() is None, (folder / "log").read_text()
+            try:
+                urllib.request.urlopen(address + "/_stcore/health", timeout=1).read()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert "Traceback" not in (folder / "log").read_text(), (folder / "log").read_text()[-4000:]
+
+
+@pytest.fixture
+def visit(page, server):
+    """Open an address of the dashboard and wait until all is computed.
+
+    The test fails on a JavaScript error, on an exception shown by Streamlit, and on a request that leaves the machine.
+    """
+    errors, outside = [], []
+    ours = (server, server.replace("http", "ws"), "data:", "blob:")
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith(ours) else outside.append(request.url))
+
+    def go(path):
+        page.goto(server + path)
+        wait_until_settled(page)
+        return page
+
+    yield go
+    assert errors == []
+    assert outside == []
+    assert page.locator("[data-testid=stException]").count() == 0
+
+
+def wait_until_settled(page):
+    """Wait until the script rests and nothing is being computed."""
+    page.wait_for_selector(QUIET, timeout=60_000)
+    page.wait_for_function(
+        """() => !document.querySelector('[data-testid=stSkeleton], .st-key-stop')
+        && document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'""",
+        timeout=60_000,
+    )
+
+
+@pytest.fixture
+def settled():
+    """Wait until a page rests: the script is done and nothing is being computed."""
+    return wait_until_settled
