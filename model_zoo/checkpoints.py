@@ -6,6 +6,8 @@ taken off here; what differs inside is translated by timm's own filters.
 """
 
 import argparse
+import contextlib
+import io
 import pickle
 import re
 import sys
@@ -50,6 +52,11 @@ def create(name: str, path: Path) -> nn.Module:
 
 def create_from_state(name: str, state: State, source: str) -> nn.Module:
     """A timm model with the given weights; ``source`` is what a message calls them."""
+    with contextlib.redirect_stdout(io.StringIO()):  # some of timm's filters print
+        return _create_from_state(name, state, source)
+
+
+def _create_from_state(name: str, state: State, source: str) -> nn.Module:
     with torch.device("meta"):
         model = timm.create_model(name)
     state = {key: value for key, value in _without_prefix(state, model.state_dict()).items() if not _is_decoder(key)}

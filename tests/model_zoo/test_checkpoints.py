@@ -3,6 +3,7 @@
 import argparse
 import io
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,42 @@ def test_dinov2s_layout_is_translated(tmp_path: Path) -> None:
         checkpoints.create(name, tmp_path / "dinov2.pth"),
         state | {"cls_token": torch.full_like(state["cls_token"], 2.5)},
     )
+
+
+def test_deit3s_layout_is_translated(tmp_path: Path) -> None:
+    name = "deit3_small_patch16_224"
+    state = randomised(timm.create_model(name)).state_dict()
+    published = {re.sub(r"ls([12])\.gamma", r"gamma_\1", key): value for key, value in state.items()}
+    assert "blocks.0.gamma_1" in published
+    torch.save({"model": published}, tmp_path / "deit3.pth")
+    assert_same(checkpoints.create(name, tmp_path / "deit3.pth"), state)
+
+
+def test_dinov3s_layout_is_translated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "vit_small_patch16_dinov3"
+    state = randomised(timm.create_model(name)).state_dict()
+    published = {}
+    for key, value in state.items():
+        published[re.sub(r"gamma_([12])", r"ls\1.gamma", key).replace("reg_token", "storage_tokens")] = value
+        if key.endswith("qkv.weight"):
+            published[key.replace("weight", "bias")] = torch.zeros(len(value))
+            published[key.replace("weight", "bias_mask")] = torch.zeros(len(value))
+    published |= {"mask_token": torch.zeros(1, 384), "rope_embed.periods": torch.zeros(16)}
+    torch.save(published, tmp_path / "dinov3.pth")
+    assert_same(checkpoints.create(name, tmp_path / "dinov3.pth"), state)
+    assert capsys.readouterr().out == "", "timm prints the biases it leaves out"
+
+
+def test_swins_layout_is_translated(tmp_path: Path) -> None:
+    name = "swin_tiny_patch4_window7_224"
+    state = randomised(timm.create_model(name)).state_dict()
+    published = {}
+    for key, value in state.items():
+        earlier = re.sub(r"layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", key)
+        published[earlier.replace("head.fc.", "head.")] = value
+    published["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.int64)
+    torch.save({"model": published}, tmp_path / "swin.pth")
+    assert_same(checkpoints.create(name, tmp_path / "swin.pth"), state)
 
 
 def google_archive(state: State, heads: int) -> dict[str, np.ndarray]:
