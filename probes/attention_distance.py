@@ -1,6 +1,7 @@
 """Mean attention distance: how far, in pixels, every head looks."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -89,7 +90,7 @@ class AttentionDistance(Probe):
         """Sums over the block's patch queries of Σ A D and of the attention on CLS: (image, 2, head)."""
         first = int((seen.queries < layer.prefix).sum())
         weights, patches = seen.weights[:, :, first:], seen.queries[first:] - layer.prefix
-        lengths = distances(layer.grid, spec.patch, patches).to(weights)
+        lengths = distances(layer.grid, spec.patch, patches, weights.dtype).to(weights.device)
         inside = weights[..., layer.prefix :]
         distance = torch.einsum("bhqk,qk->bhq", inside, lengths).double()
         if self.renormalise:
@@ -155,12 +156,23 @@ def reason(layer: AttentionLayer) -> str:
     return ""
 
 
-def distances(grid: tuple[int, int], patch: int, queries: Tensor) -> Tensor:
-    """Euclidean distance in pixels from some patches to all: (queries, patches), float64; patches row by row."""
+def distances(grid: tuple[int, int], patch: int, queries: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Euclidean distance in pixels from some patches to all: (queries, patches); patches row by row."""
     height, width = grid
-    rows = (queries.div(width, rounding_mode="floor")[:, None] - torch.arange(height)).double()
-    columns = (queries.remainder(width)[:, None] - torch.arange(width)).double()
-    return patch * (rows.square()[:, :, None] + columns.square()[:, None, :]).sqrt().flatten(1)
+    windows = _offsets(grid, patch, dtype).unfold(0, height, 1).unfold(1, width, 1)
+    row, column = queries.div(width, rounding_mode="floor"), queries.remainder(width)
+    return windows[height - 1 - row, width - 1 - column].flatten(1)
+
+
+@lru_cache(maxsize=8)
+def _offsets(grid: tuple[int, int], patch: int, dtype: torch.dtype) -> Tensor:
+    """Length of every offset between two patches: (2 height − 1, 2 width − 1), offset zero in the middle.
+
+    The window of the grid's size that starts at (height − 1 − row, width − 1 − column) holds the distances of the
+    patch at (row, column).
+    """
+    rows, columns = (torch.arange(1 - side, side, dtype=torch.float64) for side in grid)
+    return (patch * torch.hypot(rows[:, None], columns[None])).to(dtype)
 
 
 def uniform_distance(grid: tuple[int, int], patch: int) -> float:
