@@ -152,7 +152,7 @@ def _sums(layer: AttentionLayer, seen: AttentionRows, prefix_names: tuple[str, .
         rows=weights.shape[2],
         entropy=entropy.sum(-1),
         masses=torch.stack([*kinds, mass.double().sum(-1)], -1),
-        columns=((1 / safe).unsqueeze(2) @ inside).squeeze(2).double(),
+        columns=((1 / safe).unsqueeze(2) @ weights).squeeze(2)[..., prefix:].double(),  # a slice would be copied
         negentropy=negentropy.sum(-1),
     )
 
