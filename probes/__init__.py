@@ -15,9 +15,11 @@ INFRASTRUCTURE = frozenset(
         "hsic",
         "layers",
         "output",
+        "perturbation",
         "precision",
         "relevance",
         "runner",
+        "saliency",
         "targets",
     }
 )

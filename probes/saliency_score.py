@@ -1,0 +1,179 @@
+"""Saliency score: how well a model's map picks out the object, and how much its answer depends on what is picked."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import xarray as xr
+
+from model_zoo.adapter import ModelSpec
+from probes import targets
+from probes.base import Probe, one_of
+from probes.capture import Batch
+from probes.perturbation import FILLS, curves, random_orders
+from probes.relevance import METHODS
+from probes.saliency import MAPS, coverage, maps_of, overlap, trapezoid, undefined
+
+RANDOM_ORDERS = 3
+SEED = 0
+OVERLAP = ("iou", "pointing", "mass_inside")
+CURVES = ("deletion", "insertion")
+
+
+@dataclass
+class _State:
+    spec: ModelSpec
+    target: targets.Target | None = None
+    numbers: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # image -> name -> (map, ...)
+
+
+@dataclass(frozen=True)
+class SaliencyScore(Probe):
+    r"""How well a map picks out the object, so that "more salient" is a number.
+
+    .. math::
+        \text{IoU} = \frac{|M_\tau \cap O|}{|M_\tau \cup O|}, \quad
+        \text{mass inside} = \sum_p \hat m_p c_p, \quad
+        \text{AUC} = \int_0^1 y(\text{a share } s \text{ of the patches removed, or shown})\,ds
+
+    with :math:`M_\tau` the fewest patches that hold the share τ of the map's mass, :math:`O` the object's true mask in
+    pixels within the model's crop, and :math:`c_p` the part of patch p that it covers.
+
+    Args:
+        map: ``heads`` (every head of the last attention layer), ``mean`` (over these heads), ``rollout``, or a method
+            of attention-relevance.
+        tau: share of the mass, above 0 and at most 1.
+        target: whose answer the curves follow, and what relevance explains: ``top``, a class or ``similarity``.
+        of: the image to be similar to; only with ``similarity``.
+        steps: points of the deletion and insertion curves after the first; 0 for no curves, which cost two forward
+            passes a point and map.
+        fill: what stands where a patch is missing: the ``blur`` red image or its ``mean`` colour.
+
+    Returns:
+        (image, head), or (image) for one map an image; 0 to 1, NaN without a true mask:
+        ``iou``; ``pointing`` (1 if the highest patch's centre lies on the object); ``mass_inside``. Chance levels:
+        ``area`` (image), the object's share of the crop, is what an even map's ``mass_inside`` would be.
+        ``deletion_auc`` (low is good) and ``insertion_auc`` (high is good), with ``deletion`` and ``insertion`` over
+        ``fraction``, and ``*_random_auc`` (image), the mean of three random orders. They follow the probability of the
+        class; of models without a classifier the cosine to the intact image's embedding (attribute ``curve_of``).
+        ``rank`` (head): 1 is the head with the highest mean IoU.
+
+    Note:
+        A high IoU says where the mass lies, not that the model needs it. The best head chosen on the very images it is
+        scored on is flattered: a random network's best head is, too, and is the baseline to hold it against. Images
+        with removed patches are unlike any the model was trained on.
+
+    Reference:
+        Caron et al. 2021, arXiv:2104.14294 (mass mask); Zhang et al. 2018, arXiv:1608.00507 (pointing); Petsiuk et al.
+        2018, arXiv:1806.07421 (deletion, insertion).
+    """
+
+    map: str = "heads"
+    tau: float = 0.6
+    target: str = "top"
+    of: targets.Of | None = None
+    steps: int = 8
+    fill: str = "blur"
+    title: ClassVar[str] = "Saliency score"
+    reads: ClassVar[frozenset[str]] = frozenset({"batch"})
+
+    def __post_init__(self) -> None:
+        one_of("map", self.map, MAPS)
+        one_of("fill", self.fill, FILLS)
+        targets.check(self.target, self.of)
+        if not 0 < self.tau <= 1:
+            raise ValueError(f"tau is {self.tau}; it must be above 0 and at most 1.")
+        if self.steps != 0 and not 2 <= self.steps <= 256:
+            raise ValueError(f"steps is {self.steps}; it must be 0 for no curves, or from 2 to 256.")
+
+    def undefined(self, spec: ModelSpec) -> str | None:
+        """No such map, or no such target; a model without a classifier needs none for attention's own maps."""
+        reason = undefined(spec, self.map)
+        if reason is None and (self.map in METHODS or self.target != "top"):
+            reason = targets.undefined(spec, self.target)
+        return reason
+
+    def init(self, spec: ModelSpec) -> _State:
+        """Nothing scored."""
+        return _State(spec)
+
+    def update(self, state: _State, seen: Batch) -> _State:
+        """Score a batch."""
+        if state.target is None:
+            resolvable = self.target != "top" or state.spec.classes
+            state.target = targets.resolve(seen.adapter, self.target, self.of) if resolvable else targets.Target()
+        maps = maps_of(seen, self.map, state.target)
+        for i, image in enumerate(seen.images):
+            state.numbers[image] = self._overlap(maps[i], seen, i)
+        if self.steps:
+            self._curves(state, maps, seen)
+        return state
+
+    def _overlap(self, maps: np.ndarray, seen: Batch, i: int) -> dict[str, np.ndarray]:
+        given = seen.masks[i] if len(seen.masks) else None
+        if given is None:
+            return {name: np.full(len(maps), np.nan) for name in OVERLAP} | {"area": np.array(np.nan)}
+        mask = np.asarray(given(), dtype=bool)
+        geometry = seen.adapter.geometry(seen.originals[i].size)
+        scores = [overlap(values, mask, geometry, self.tau) for values in maps]
+        area = coverage(mask, geometry, maps.shape[1:]).mean()
+        return {name: np.array([getattr(s, name) for s in scores]) for name in OVERLAP} | {"area": np.array(area)}
+
+    def _curves(self, state: _State, maps: np.ndarray, seen: Batch) -> None:
+        assert state.target is not None
+        chance = random_orders(seen, maps.shape[2:], RANDOM_ORDERS, SEED)
+        both = np.concatenate([maps, chance], 1)
+        found = curves(seen, both, state.target, steps=self.steps, fill=self.fill)
+        count = maps.shape[1]
+        for name, values in zip(CURVES, found, strict=True):
+            for i, image in enumerate(seen.images):
+                state.numbers[image][name] = values[i, :count]
+                state.numbers[image][f"{name}_auc"] = trapezoid(values[i, :count])
+                state.numbers[image][f"{name}_random_auc"] = trapezoid(values[i, count:]).mean()
+
+    def merge(self, a: _State, b: _State) -> _State:
+        """Scores of both."""
+        return _State(a.spec, a.target or b.target, a.numbers | b.numbers)
+
+    def compute(self, state: _State) -> xr.Dataset:
+        """Stack the scores and rank the heads."""
+        images = sorted(state.numbers)
+        several = self.map == "heads"
+        units = {"pointing": "hit or miss"} | dict.fromkeys(
+            ("deletion_auc", "insertion_auc", *CURVES), _curve_of(self, state)
+        )
+        variables: dict[str, tuple[object, np.ndarray, dict[str, str]]] = {}
+        for name in state.numbers[images[0]]:
+            values = np.stack([state.numbers[i][name] for i in images])
+            if values.ndim > 1 and not several:
+                values = values[:, 0]
+            dims = (
+                "image",
+                *(("head",) if several and values.ndim > 1 else ()),
+                *(("fraction",) if name in CURVES else ()),
+            )
+            variables[name] = (dims, values, {"units": units.get(name, "fraction")})
+        coordinates: dict[str, object] = {"image": images}
+        if self.steps:
+            coordinates["fraction"] = np.arange(self.steps + 1) / self.steps
+        if several:
+            heads = variables["iou"][1].shape[1]
+            coordinates["head"] = np.arange(heads)
+            variables["rank"] = ("head", _ranks(variables["iou"][1]), {"units": "1 is best"})
+        masks = int(np.isfinite(variables["area"][1]).sum())
+        attrs = {"map": self.map, "tau": self.tau, "fill": self.fill, "masks": masks, "n": len(images)}
+        return xr.Dataset(variables, coords=coordinates, attrs=attrs | {"curve_of": _curve_of(self, state)})
+
+
+def _curve_of(probe: SaliencyScore, state: _State) -> str:
+    if probe.target == "similarity":
+        return "cosine similarity to the other image"
+    return "probability of the class" if state.spec.classes else "cosine similarity to the intact image"
+
+
+def _ranks(iou: np.ndarray) -> np.ndarray:
+    """Rank of every head by its mean over images, best first; NaN without masks."""
+    known = np.isfinite(iou).all(1)
+    if not known.any():
+        return np.full(iou.shape[1], np.nan)
+    return np.argsort(np.argsort(-iou[known].mean(0), kind="stable")).astype(float) + 1
