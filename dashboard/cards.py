@@ -3,28 +3,29 @@
 import streamlit as st
 
 from dashboard import palette
+from dashboard.selection import reference
 from model_zoo.adapter import ModelSpec
 from model_zoo.catalog import CATALOG, CatalogEntry
-from model_zoo.reference import ModelReference, parse
+from model_zoo.reference import ModelReference
 
 
 def title(model: str) -> str:
     """What figures call a model: the catalog's title, else the label made from its timm name."""
-    reference = parse(model, allow_files=False)
-    return CATALOG[reference.key].title if reference.key else reference.label
+    named = reference(model)
+    return CATALOG[named.key].title if named.key else named.label
 
 
-def source(reference: ModelReference) -> str:
+def source(named: ModelReference) -> str:
     """Where the weights come from, for a person."""
     return {
         "shipped": "shipped with this project",
         "hub": "downloaded from the Hugging Face hub when first used",
-        "random": f"random, seed {reference.seed}: it was never trained",
+        "random": f"random, seed {named.seed}: it was never trained",
         "file": "a local file",
-    }[reference.weights]
+    }[named.weights]
 
 
-def facts(entry: CatalogEntry | None, reference: ModelReference, spec: ModelSpec | None) -> list[tuple[str, str]]:
+def facts(entry: CatalogEntry | None, named: ModelReference, spec: ModelSpec | None) -> list[tuple[str, str]]:
     """What there is to say, as pairs of a heading and a text."""
     rows: list[tuple[str, str]] = []
     if entry is not None:
@@ -37,7 +38,7 @@ def facts(entry: CatalogEntry | None, reference: ModelReference, spec: ModelSpec
         ]
         if entry.paper:
             rows.append(("Paper", f"[arXiv:{entry.paper}](https://arxiv.org/abs/{entry.paper})"))
-    rows.append(("Weights", source(reference)))
+    rows.append(("Weights", source(named)))
     if spec is not None:
         height, width = spec.input_size
         rows.append(("Input", f"{height} × {width} px"))
@@ -56,10 +57,10 @@ def facts(entry: CatalogEntry | None, reference: ModelReference, spec: ModelSpec
 
 def draw(model: str, spec: ModelSpec | None = None) -> None:
     """Draw the card."""
-    reference = parse(model, allow_files=False)
-    entry = CATALOG.get(reference.key) if reference.key else None
+    named = reference(model)
+    entry = CATALOG.get(named.key) if named.key else None
     st.markdown(f"**{title(model)}**")
-    lines = "\n".join(f"| {heading} | {text} |" for heading, text in facts(entry, reference, spec))
+    lines = "\n".join(f"| {heading} | {text} |" for heading, text in facts(entry, named, spec))
     st.markdown(f"| | |\n|:--|:--|\n{lines}")
     st.caption(
         "Attention is read where the model computes it, after the softmax. The image is prepared exactly as for the "

@@ -9,23 +9,11 @@ from importlib import import_module
 from typing import get_args
 
 import streamlit as st
-from PIL import Image, ImageDraw
 
-from dashboard import computing, palette, url, views
+from dashboard import computing, url, views
 from dashboard.page import Page, Section
 
 _log = logging.getLogger(__name__)
-
-
-@cache
-def icon() -> Image.Image:
-    """Four patches in the first four model colours; a picture, as a named icon would be fetched from outside."""
-    image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
-    draw = ImageDraw.Draw(image)
-    for i, colour in enumerate(palette.MODEL_COLOURS[:4]):
-        left, top = 4 + 30 * (i % 2), 4 + 30 * (i // 2)
-        draw.rounded_rectangle((left, top, left + 25, top + 25), 4, fill=colour)
-    return image
 
 
 @cache

@@ -22,11 +22,12 @@ import xarray as xr
 import probes
 from dashboard import pictures
 from dashboard.jobs import Cancelled, Job, Jobs, QueueFull
+from dashboard.selection import reference
 from model_zoo.adapter import Adapter, Geometry, ModelSpec
 from model_zoo.catalog import CATALOG
 from model_zoo.images import ImageError
 from model_zoo.loading import Zoo
-from model_zoo.reference import ModelError, parse
+from model_zoo.reference import ModelError
 from probes import runner
 
 Size = Literal["native", "uncropped"]
@@ -171,7 +172,7 @@ class Results:
             for request, result in zip(group, self._compute(group, job), strict=True):
                 self._keep(request, result)
 
-        label = " and ".join(parse(model).label for model in group[0].models)
+        label = " and ".join(reference(model).label for model in group[0].models)
         try:
             job = self.jobs.submit(label, self._settling(group, work), visitor)
         except QueueFull as error:
@@ -260,7 +261,7 @@ def compute(group: Sequence[Request], job: Job) -> list[Result]:
     with ExitStack() as stack:
         adapters: dict[str, Adapter] = {}
         for model in first.models:
-            job.report(f"loading {parse(model).label}")
+            job.report(f"loading {reference(model).label}")
             size = uncropped_size(*_native(model), shapes[0]) if first.size == "uncropped" else None
             adapters[model] = stack.enter_context(zoo().lease(model, image_size=size, on_progress=job.report))
         wanted = {str(i): probes.load(r.probe)(**dict(r.params)) for i, r in enumerate(group) if r.probe}
@@ -275,11 +276,11 @@ def compute(group: Sequence[Request], job: Job) -> list[Result]:
 
 def _native(model: str) -> tuple[tuple[int, int], int]:
     """Input size and patch of a model at its own evaluation transform, without loading it."""
-    reference = parse(model)
-    if reference.key is not None:
-        entry = CATALOG[reference.key]
+    named = reference(model)
+    if named.key is not None:
+        entry = CATALOG[named.key]
         return entry.input_size, entry.patch
-    config = timm.get_pretrained_cfg(reference.timm_name)
+    config = timm.get_pretrained_cfg(named.timm_name)
     size = config.input_size if config is not None else (3, 224, 224)
-    patch = reference.timm_name.partition("patch")[2][:2]
+    patch = named.timm_name.partition("patch")[2][:2]
     return (size[1], size[2]), int(patch) if patch.isdigit() else int(patch[:1] or 0) if patch[:1].isdigit() else 32

@@ -7,6 +7,7 @@ another depth), ``head``, ``query`` and ``at`` (a point of the original image as
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dashboard import palette, pictures
 from model_zoo.reference import ModelError, ModelReference, parse
@@ -19,6 +20,16 @@ _HEAD = re.compile(r"mean|max|[1-9][0-9]{0,2}")
 
 Point = tuple[float, float]
 """Fractions u, v of the original image's width and height, each at least 0 and below 1."""
+
+
+@lru_cache(maxsize=512)
+def reference(model: str) -> ModelReference:
+    """What a MODEL string stands for; never a file of this machine, as links come from anyone.
+
+    Raises:
+        ModelError: it names no model.
+    """
+    return parse(model, allow_files=False)
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class Selection:
     @property
     def references(self) -> tuple[ModelReference, ...]:
         """What the models' names stand for."""
-        return tuple(parse(model, allow_files=False) for model in self.models)
+        return tuple(reference(model) for model in self.models)
 
     def colour(self, model: str) -> str:
         """The model's colour, the same on every page."""
@@ -66,7 +77,7 @@ def read_models(values: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
         try:
             if len(text) > MOST_CHARACTERS:
                 raise ModelError(f"A model's name has at most {MOST_CHARACTERS} characters; that one was left out.")
-            source = parse(text, allow_files=False).source
+            source = reference(text).source
         except ModelError as error:
             notes.append(str(error))
             continue
