@@ -2,7 +2,8 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import permutations
 
 import streamlit as st
 import xarray as xr
@@ -48,12 +49,21 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What there is of every model, and the work that is still going on."""
+    """What there is of every model, and the work that is still going on.
+
+    Attributes:
+        models: each model's own results.
+        missing: requests without a result.
+        jobs: the work on them.
+        failures: why there will be none.
+        pairs: two MODEL strings to the dataset of a probe that compares models; it may say that it is undefined.
+    """
 
     models: tuple[ModelResult, ...]
     missing: tuple[Request, ...]
     jobs: tuple[Job, ...]
     failures: tuple[Failure, ...]
+    pairs: Mapping[tuple[str, str], xr.Dataset] = field(default_factory=dict)
 
     def ready(self, probe: str) -> dict[str, xr.Dataset]:
         """Title to dataset of every model that has the probe's result."""
@@ -118,7 +128,7 @@ def patch_of_each(selection: Selection, point: Point, *, size: Size = "native") 
 
 
 def compute_together(probe: str, params: Params, selection: Selection, models: Sequence[str]) -> Outcome:
-    """Ask for a probe that compares models with each other; every model of the outcome holds its own datasets."""
+    """Ask for a probe that compares models with each other: each model's own datasets, and ``pairs`` of them."""
     request = Request(tuple(models), selection.images, probe, tuple(sorted(params.items())))
     return _collect({model: {probe: request} for model in models}, selection)
 
@@ -135,7 +145,14 @@ def _collect(wanted: dict[str, dict[str, Request]], selection: Selection) -> Out
     jobs = tuple(dict.fromkeys(value for value in found.values() if isinstance(value, Job)))
     failures = tuple(dict.fromkeys(value for value in found.values() if isinstance(value, Failure)))
     missing = tuple(request for request, value in found.items() if not isinstance(value, Result))
-    return Outcome(models, missing, jobs, failures)
+    pairs = {
+        (a, b): value.datasets[f"{a}+{b}"]
+        for value in found.values()
+        if isinstance(value, Result)
+        for a, b in permutations(wanted, 2)
+        if f"{a}+{b}" in value.datasets
+    }
+    return Outcome(models, missing, jobs, failures, pairs)
 
 
 def _model(

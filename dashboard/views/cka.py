@@ -1,0 +1,156 @@
+"""CKA: which layers of two models represent the same images alike."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+import xarray as xr
+
+from dashboard import cards, computing, frame, image_sets, palette
+from dashboard.page import Page
+from dashboard.selection import Selection
+from dashboard.sidebar import sidebar
+
+PAGE = Page("Layer similarity (CKA)", section="Representation", order=60)
+
+REPRESENTATIONS = {"tokens": "all tokens", "cls": "CLS", "mean": "mean of patches"}
+POINTS = {"blocks": "block outputs", "all": "also attention, MLP"}
+HOW = """
+Each square compares every layer of one model (across) with every layer of another (up). **Yellow: the two layers order
+the same images alike**, up to a rotation and one scale of their features; dark blue: they have nothing in common.
+
+- A model against itself is 1 on the diagonal. A bright block around it is a stage in which little changes.
+- Between two models, a bright line along the diagonal means that they build up alike; a bright row means that one layer
+  of the model resembles many of the other.
+- Hover for the value and its spread over minibatches.
+"""
+FORMULA = r"""
+$$\mathrm{CKA} = \frac{\sum \mathrm{HSIC}_1(K,L)}{\sqrt{\sum \mathrm{HSIC}_1(K,K)\,\sum \mathrm{HSIC}_1(L,L)}}, \qquad
+K = XX^\top,\; L = YY^\top$$
+
+$$\mathrm{HSIC}_1 = \tfrac{1}{n(n-3)}\Big[\mathrm{tr}(KL) + \tfrac{(1^\top K1)(1^\top L1)}{(n-1)(n-2)} -
+\tfrac{2}{n-2}1^\top KL1\Big]$$
+
+over minibatches of n = 32 images, diagonals set to zero, sums taken before dividing. Source: Kornblith et al. 2019,
+[arXiv:1905.00414](https://arxiv.org/abs/1905.00414); Nguyen et al. 2021,
+[arXiv:2010.15327](https://arxiv.org/abs/2010.15327).
+"""
+NOT_SHOWN = """
+- **Which** features two layers share: CKA is blind to rotation, and high CKA is not the same function.
+- Small directions: those of largest variance decide, and a few outlying images can.
+- It depends on the images. Few images make a noisy estimate, which can leave 0 to 1 a little.
+"""
+
+
+def figure(across: str, up: str, dataset: xr.Dataset, *, bar: bool = True) -> go.Figure:
+    """One square: layers of one model across, of another (or the same) up, colours from 0 to 1 in every square."""
+    values = dataset.transpose("layer_a", "layer_b")["cka"].values
+    names = [[point_name(point) for point in dataset[name].values.tolist()] for name in ("point_a", "point_b")]
+    said = np.empty((*values.shape, 3), dtype=object)
+    said[..., 0], said[..., 1] = np.array(names[0])[:, None], np.array(names[1])[None]
+    said[..., 2] = np.vectorize(palette.number, otypes=[object])(dataset["cka_sd"].values)
+    drawn = go.Figure()
+    drawn.add_heatmap(
+        z=values.T,
+        x=list(range(1, len(names[0]) + 1)),
+        y=list(range(1, len(names[1]) + 1)),
+        customdata=said.swapaxes(0, 1),
+        zmin=0,
+        zmax=1,
+        colorscale=palette.plotly_scale(),
+        showscale=bar,
+        colorbar={"title": {"text": "CKA (0 to 1)", "side": "right"}, "thickness": 12, "outlinewidth": 0},
+        hovertemplate=f"{across}: %{{customdata[0]}}<br>{up}: %{{customdata[1]}}<br>"
+        "CKA %{z:.3f}, spread over minibatches %{customdata[2]}<extra></extra>",
+    )
+    for axis, name, points in ((drawn.update_xaxes, across, names[0]), (drawn.update_yaxes, up, names[1])):
+        blocks = all(point.startswith("block") for point in points)
+        axis(title=f"{name}, {'layer' if blocks else 'point in order of computing'}", showgrid=False, zeroline=False)
+    return drawn.update_layout(height=400)
+
+
+def point_name(point: str) -> str:
+    """A canonical point as a person reads it, counted from 1."""
+    kind, _, index = point.partition(".")
+    names = {"resid_post": "block", "attn_out": "attention of block", "mlp_out": "MLP of block"}
+    return f"{names[kind]} {int(index) + 1}" if index else "input of block 1"
+
+
+def reading(squares: Mapping[tuple[str, str], xr.Dataset], representation: str) -> str:
+    """What the square between two models says, or within the only one."""
+    (across, up), dataset = next(((k, v) for k, v in squares.items() if k[0] != k[1]), next(iter(squares.items())))
+    values = dataset["cka"].values
+    n, batches = dataset.attrs["n"], dataset.attrs["minibatches"]
+    left = f"; {dataset.attrs['dropped']} left over" if dataset.attrs["dropped"] else ""
+    count = f"n = {n} images in {batches} minibatch{'es' if batches > 1 else ''}{left}"
+    convention = f"{count}; features are {REPRESENTATIONS[representation]}"
+    constant = dataset.attrs["constant"]
+    said = f" Undefined where every image gives the same: {', '.join(map(point_name, constant))}." if constant else ""
+    if across == up:
+        ends, before = (palette.number(float(values[-1, other])) for other in (0, max(len(values) - 2, 0)))
+        alone = f"the last layer has CKA {ends} with the first and {before} with the one before it"
+        return f"In **{across}** {alone} ({convention}).{said}"
+    at = np.unravel_index(np.nanargmax(values), values.shape)
+    names = [point_name(dataset[n].values[i]) for n, i in zip(("point_a", "point_b"), at, strict=True)]
+    most, last = palette.number(float(values[at])), palette.number(float(values[-1, -1]))
+    return (
+        f"**{across}** and **{up}** are most alike at {names[0]} and {names[1]}, CKA {most}; their last layers have "
+        f"{last} ({convention}).{said}"
+    )
+
+
+def table(squares: Mapping[tuple[str, str], xr.Dataset]) -> str:
+    """All squares as CSV."""
+    return frame.csv({f"{a} + {b}": dataset for (a, b), dataset in squares.items()})
+
+
+def two_of(selection: Selection) -> tuple[str, ...]:
+    """Draw the choice of two models when there are more, and return them."""
+    if len(selection.models) <= 2:
+        return selection.models
+    chosen = []
+    for place, label in enumerate(("Model", "against")):
+        key = f"cka-{place}"
+        if st.session_state.get(key) not in selection.models:
+            st.session_state.pop(key, None)
+        chosen.append(st.selectbox(label, selection.models, index=place, key=key, format_func=cards.title, width=200))
+    return tuple(dict.fromkeys(chosen))
+
+
+def page() -> None:
+    """Draw the page."""
+    selection = sidebar(several=True)
+    frame.header("Which layers represent images alike?")
+    with frame.controls():
+        selection, _ = image_sets.control(selection, default="scenes-100")
+        models = two_of(selection)
+        representation = st.segmented_control(
+            "Features", list(REPRESENTATIONS), default="tokens", required=True, key="representation",
+            bind="query-params", format_func=REPRESENTATIONS.__getitem__,
+        )  # fmt: skip
+        points = st.segmented_control(
+            "Layers", list(POINTS), default="blocks", required=True, key="points", bind="query-params",
+            format_func=POINTS.__getitem__,
+        )  # fmt: skip
+    params = {"representation": representation, "points": points, "minibatch": 32}
+    outcome = computing.compute_together("cka", params, selection, models)
+    squares = {(m.title, m.title): m.datasets["cka"] for m in outcome.models if "cka" in m.datasets}
+    between = next(iter(outcome.pairs.values()), None)
+    if between is not None and "undefined" not in between.attrs:
+        names = [cards.title(model) for model in next(iter(outcome.pairs))]
+        ordered = list(squares.items())
+        squares = dict([*ordered[:1], ((names[0], names[1]), between), *ordered[1:]])
+    if squares:
+        places = st.columns(len(squares), gap="small", wrap=True)
+        for place, ((a, b), dataset) in enumerate(squares.items()):
+            with places[place]:
+                drawn = figure(a, b, dataset, bar=place == len(squares) - 1)
+                frame.chart(drawn, key=f"cka-{place}", alt=f"CKA of every layer of {a} with every layer of {b}")
+    frame.states(outcome, "cka")
+    computing.show_progress(outcome)
+    if squares:
+        st.markdown(reading(squares, representation))
+    frame.footer(
+        how=HOW, formula=FORMULA, not_shown=NOT_SHOWN, name="cka", csv=(lambda: table(squares)) if squares else None
+    )

@@ -1,0 +1,137 @@
+"""Figures of the representation pages as data."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from dashboard.views import cka, filters, positions
+
+COLOURS = {"a": "#0072B2", "b": "#E69F00"}
+
+
+def square(layers_a=3, layers_b=4, kinds=("resid_post", "resid_post"), **attrs):
+    values = np.random.default_rng(0).random((layers_a, layers_b)) * 0.5
+    values[1, 2] = 0.9
+    points = [[f"{kind}.{i}" for i in range(n)] for kind, n in zip(kinds, (layers_a, layers_b), strict=True)]
+    return xr.Dataset(
+        {
+            "cka": (("layer_a", "layer_b"), values),
+            "cka_sd": (("layer_a", "layer_b"), np.full_like(values, np.nan)),
+        },
+        coords={"point_a": ("layer_a", points[0]), "point_b": ("layer_b", points[1])},
+        attrs={"n": 64, "minibatches": 2, "dropped": 1, "constant": [], **attrs},
+    )
+
+
+def test_cka_square_is_not_transposed_and_has_one_scale():
+    drawn = cka.figure("a", "b", square())
+    heat = drawn.data[0]
+    assert (len(heat.y), len(heat.x)) == (4, 3)
+    assert heat.z[2][1] == pytest.approx(0.9)  # up is the second model, across the first
+    assert list(heat.customdata[2][1]) == ["block 2", "block 3", "–"]
+    assert (heat.zmin, heat.zmax) == (0, 1)
+    assert drawn.layout.xaxis.title.text == "a, layer"
+    assert drawn.layout.yaxis.title.text == "b, layer"
+
+
+def test_cka_in_words():
+    said = cka.reading({("a", "b"): square()}, "cls")
+    assert "most alike at block 2 and block 3, CKA 0.9;" in said
+    assert "n = 64 images in 2 minibatches; 1 left over; features are CLS" in said
+    constant = cka.reading({("a", "a"): square(3, 3, constant=["embed"])}, "cls")
+    assert constant.endswith("Undefined where every image gives the same: input of block 1.")
+    assert "with the first" in constant
+
+
+def similarity(grid=(2, 3), units="cosine", seed=0):
+    shape = (*grid, *grid)
+    values = np.random.default_rng(seed).uniform(-1, 1, shape)
+    dims = ("query_y", "query_x", "y", "x")
+    data = xr.Dataset({"similarity": (dims, values, {"units": units})}, attrs={"remark": "r", "source": "s"})
+    return data.transpose("y", "x", "query_y", "query_x")
+
+
+def test_every_position_has_its_tile_at_its_place():
+    data = similarity((2, 3))
+    picture, rows, columns, step = positions.mosaic(data["similarity"])
+    assert picture.shape == (2 * 3 - 1, 3 * 4 - 1) == (len(rows), len(columns))
+    assert step == 1
+    for qy, qx, y, x in np.ndindex(2, 3, 2, 3):
+        expected = data["similarity"].sel(query_y=qy, query_x=qx, y=y, x=x).item()
+        assert picture[qy * 3 + y, qx * 4 + x] == expected
+        assert rows[qy * 3 + y] == f"row {qy + 1} against row {y + 1}"
+    assert np.isnan(picture[2]).all()
+    assert len(set(rows)) == len(rows)
+
+
+def test_a_fine_grid_is_thinned():
+    values = xr.DataArray(np.zeros((30, 30, 30, 30), np.float32), dims=("y", "x", "query_y", "query_x"))
+    picture, _, _, step = positions.mosaic(values)
+    assert step > 1
+    assert picture.size <= positions.MOST_CELLS
+
+
+def test_cosines_share_the_scale_from_minus_one_to_one_and_others_have_their_own():
+    heat = positions.figure(similarity()).data[0]
+    assert (heat.zmin, heat.zmax) == (-1, 1)
+    other = similarity(units="attention score")
+    other["similarity"] *= 3
+    heat = positions.figure(other).data[0]
+    assert heat.zmax == -heat.zmin == pytest.approx(float(np.abs(other["similarity"]).max()))
+    assert heat.colorbar.title.text == "bias, attention score"
+
+
+def test_neighbours_against_loops():
+    data = similarity((3, 4), seed=2)["similarity"]
+    near, far = [], []
+    for qy, qx, y, x in np.ndindex(3, 4, 3, 4):
+        away = abs(qy - y) + abs(qx - x)
+        if away:
+            (near if away == 1 else far).append(data.sel(query_y=qy, query_x=qx, y=y, x=x).item())
+    assert positions.neighbours(data) == pytest.approx((np.mean(near), np.mean(far)))
+    assert "mean over 3 × 4 positions; r" in positions.reading({"a": similarity((3, 4))})
+
+
+def bank(count=5, side=4):
+    weights = np.random.default_rng(1).normal(size=(count, 3, side, side))
+    return xr.Dataset(
+        {
+            "filters": (("filter", "c", "fy", "fx"), weights),
+            "components": (("component", "c", "fy", "fx"), weights[:3]),
+            "spectrum": ("rank", np.array([0.6, 0.3, 0.1])),
+        },
+        attrs={"filter_count": count},
+    )
+
+
+def test_each_filter_is_scaled_over_its_own_weights():
+    data = bank()
+    page = filters.sheet(data["filters"].values, 3)
+    assert page.shape == (2 * 5 - 1, 3 * 5 - 1, 3)
+    for index in range(5):
+        row, column = divmod(index, 3)
+        tile = page[row * 5 : row * 5 + 4, column * 5 : column * 5 + 4]
+        assert (tile.min(), tile.max()) == (0, 255)
+        own = data["filters"].values[index].transpose(1, 2, 0)
+        brightest = [np.unravel_index(pixels.argmax(), pixels.shape) for pixels in (tile, own)]
+        assert brightest[0] == brightest[1]
+    assert (page[4] == 255).all()
+
+
+def test_constant_filters_do_not_divide_by_zero():
+    assert np.isfinite(filters.sheet(np.ones((1, 3, 2, 2)), 1)).all()
+
+
+def test_the_spectrum_is_cumulative_with_a_colour_a_model():
+    drawn = filters.figure({"a": bank(), "b": bank(7)}, COLOURS)
+    assert list(drawn.data[0].y) == pytest.approx([0.6, 0.9, 1.0])
+    assert [trace.line.color for trace in drawn.data] == list(COLOURS.values())
+    assert "variance (0 to 1)" in drawn.layout.yaxis.title.text
+    assert "2 of 3 components hold 90%" in filters.reading({"a": bank()})
+
+
+def test_filters_of_all_models_as_one_picture():
+    import cv2
+
+    data = filters.together({"a": bank(), "b": bank(7, 2)}, "components")
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).ndim == 3
