@@ -10,7 +10,7 @@ from dashboard import maps, palette, panels, pictures
 from dashboard.panels import Look, Panel, Scale
 
 WIDTH, GAP, HEAD, MARGIN, BAR = 300, 18, 54, 24, 64
-FONT = "font-family='Source Sans 3, Source Sans Pro, Helvetica, Arial, sans-serif'"
+FONT = "font-family='Liberation Sans, Arial, Helvetica, sans-serif'"
 
 
 def svg(picture: str, drawn: Sequence[Panel], *, scale: Scale | None, look: Look, title: str, caption: str) -> str:
@@ -83,6 +83,8 @@ def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look
     left, top, right, bottom = panel.geometry.box
     place = f"x='{left}' y='{top}' width='{right - left}' height='{bottom - top}'"
     dark = f"M0 0H{width}V{height}H0ZM{left} {top}V{bottom}H{right}V{top}Z"
+    if not panel.masked:
+        photo = photo.replace(href, pictures.data_uri(panel.picture or picture, panels.PICTURE_SIDE, grey=True))
     parts = [f"{photo}/>", f"<path d='{dark}' fill='#0a0c10' opacity='0.72' fill-rule='evenodd'/>"]
     if panel.mask is not None and panel.masked:
         veil = np.zeros((*panel.mask.shape, 4), np.uint8)

@@ -61,6 +61,8 @@ def _statistics(outcome: Outcome, depth: Depth) -> None:
 
 def _heads(outcome: Outcome, depth: Depth, picture: str, look: Look, point: Point | None) -> None:
     shown = False
+    most = max((layer.heads for m in outcome.models if m.spec for layer in m.spec.layers), default=1)
+    columns = min(max(most, 6), 12)
     for model in outcome.models:
         dataset = model.datasets.get("attention-maps")
         if dataset is None:
@@ -79,7 +81,7 @@ def _heads(outcome: Outcome, depth: Depth, picture: str, look: Look, point: Poin
             picture,
             drawn,
             scale=Scale.over([values], "attention weight"),
-            look=Look(smooth=look.smooth, opacity=look.opacity, original=False, compact=True, columns=12),
+            look=Look(smooth=look.smooth, opacity=look.opacity, original=False, compact=True, columns=columns),
             key=f"heads-{model.title}",
             point=point,
             on_pick=controls.pick,

@@ -199,9 +199,9 @@ def source(identity: str) -> ImageSource:
 
 
 @lru_cache(maxsize=256)
-def data_uri(identity: str, side: int) -> str:
-    """The picture as a JPEG data URI, its longer side at most ``side`` pixels."""
-    small = load(identity).copy()
+def data_uri(identity: str, side: int, *, grey: bool = False) -> str:
+    """The picture as a JPEG data URI, its longer side at most ``side`` pixels; without its colours if ``grey``."""
+    small = load(identity).convert("L") if grey else load(identity).copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)

@@ -37,6 +37,7 @@ CACHE_BYTES = 512 * 2**20
 ENTRY_BYTES = 8 * 2**10
 """What a result costs beside its arrays: coordinates, attributes, bookkeeping."""
 FAILURE_SECONDS = 120.0
+MOST_SPECS = 256
 UNCROPPED_MOST = 3.0
 """The whole image may take this many times the tokens of the model's own input; a longer one is made smaller."""
 
@@ -107,6 +108,7 @@ class Results:
         self._kept: OrderedDict[Request, Result] = OrderedDict()
         self._failed: dict[Request, Failure] = {}
         self._live: dict[Request, Job] = {}
+        self._specs: OrderedDict[str, ModelSpec] = OrderedDict()
         self._lock = threading.RLock()
 
     def fetch(
@@ -148,6 +150,11 @@ class Results:
         with self._lock:
             for request in requests:
                 self._failed.pop(request, None)
+
+    def spec(self, model: str) -> ModelSpec | None:
+        """A model's layout at its own image size, None until something was computed with it."""
+        with self._lock:
+            return self._specs.get(model)
 
     @property
     def bytes(self) -> int:
@@ -206,6 +213,10 @@ class Results:
         with self._lock:
             self._kept[request] = result
             self._kept.move_to_end(request)
+            if request.size == "native":
+                self._specs |= result.specs
+            while len(self._specs) > MOST_SPECS:
+                self._specs.popitem(last=False)
             while len(self._kept) > 1 and sum(kept.bytes for kept in self._kept.values()) > self._most_bytes:
                 self._kept.popitem(last=False)
 

@@ -118,3 +118,5 @@ def test_the_picture_for_a_slide_holds_every_panel_once():
     assert image.size == (2 * int(root.get("width")), 2 * int(root.get("height")))
     shown = np.asarray(image.convert("RGB")).reshape(-1, 3).std(axis=0)
     assert (shown > 20).all()  # the photos and the map were drawn, not only text
+    heading = np.asarray(image.convert("L"))[2 * 24 : 2 * 50, 2 * 20 : 2 * 120]
+    assert (heading < 100).sum() > 200, "the heading was drawn"
