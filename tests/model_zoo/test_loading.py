@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model_zoo import loading
 from model_zoo.adapter import Adapter
+from model_zoo.catalog import CATALOG, CatalogEntry
 from model_zoo.loading import Zoo, load
 from model_zoo.reference import ModelError
 
@@ -78,6 +79,22 @@ def test_a_file_is_loaded_and_resized(tmp_path: Path) -> None:
     assert adapter.spec.grid == (6, 8)
     assert torch.equal(weights(adapter)["norm.weight"], state["norm.weight"])
     assert adapter.module(torch.zeros(1, 3, 96, 128)).shape == (1, 1000)
+
+
+SHIPPED = [entry for entry in CATALOG.values() if entry.weights == "shipped"]
+
+
+@pytest.mark.parametrize("entry", SHIPPED, ids=[entry.key for entry in SHIPPED])
+def test_a_shipped_model_holds_the_weights_of_its_file(entry: CatalogEntry) -> None:
+    adapter = load(entry.key, device="cpu")
+    stored = load_file(entry.folder / "model.safetensors")
+    assert adapter.spec.input_size == entry.input_size
+    assert len(adapter.spec.prefix) == entry.prefix_tokens
+    assert sum(value.numel() for value in adapter.module.parameters()) == entry.parameters
+    assert stored.keys() == weights(adapter).keys()
+    assert all(
+        torch.equal(weights(adapter)[key], value.to(weights(adapter)[key].dtype)) for key, value in stored.items()
+    )
 
 
 # A narrow model of every family that takes its size in its own way: name, step of the sides.
