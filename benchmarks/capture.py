@@ -1,7 +1,6 @@
 """What attention-maps and attention-statistics cost on top of the plain fused forward pass of the same weights.
 
-    python -m benchmarks.capture            every row, each in a process of its own
-    python -m benchmarks.capture ROW        one row
+Run ``python -m benchmarks.capture`` for every row, each in a process of its own, or with a row's name for one.
 """
 
 import subprocess

@@ -53,9 +53,7 @@ def compare(name: str, work: Callable[[], object], floor: Callable[[], object], 
         work()
         times.append((middle - start, time.perf_counter() - middle))
     ratios = [b / a for a, b in times]
-    return Row(
-        name, statistics.median(a for a, _ in times), statistics.median(ratios), min(ratios), max(ratios), extra
-    )
+    return Row(name, statistics.median(a for a, _ in times), statistics.median(ratios), min(ratios), max(ratios), extra)
 
 
 def show(rows: list[Row]) -> None:
@@ -63,4 +61,5 @@ def show(rows: list[Row]) -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     print("\n| work | floor, s | ratio, median (min to max) | extra memory, MiB |\n|---|---|---|---|")
     for row in rows:
-        print(f"| {row.name} | {row.seconds:.2f} | {row.ratio:.2f} ({row.low:.2f} to {row.high:.2f}) | {row.extra:.0f} |")
+        ratio = f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})"
+        print(f"| {row.name} | {row.seconds:.2f} | {ratio} | {row.extra:.0f} |")

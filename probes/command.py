@@ -88,8 +88,8 @@ def list_probes(arguments: argparse.Namespace) -> int:
         print(json.dumps(found, indent=1, default=str))
         return 0
     for entry in found:
-        parameters = ", ".join(f"{k}={v}" for k, v in entry["parameters"].items())
-        print(f"{entry['name']:22} {entry['summary']}" + (f"\n{'':22} {parameters}" if parameters else ""))
+        defaults = ", ".join(f"{k}={v}" for k, v in entry["parameters"].items())
+        print(f"{entry['name']:22} {entry['summary']}" + (f"\n{'':22} {defaults}" if defaults else ""))
     return 0
 
 

@@ -168,6 +168,7 @@ class Fold:
         return [reader for reader in self.readers if kind in reader.probe.reads]
 
     def take(self, batch: Batch) -> None:
+        """Run the model once on a batch and update every probe."""
         attentive, tokens = self._reading("attention"), self._reading("tokens")
         if attentive or tokens:
             forward(
@@ -206,5 +207,6 @@ class Fold:
                 reader.update(tokens)
 
     def compute(self) -> dict[str, xr.Dataset]:
+        """Results of all probes, of the undefined ones their reason."""
         results = {name: xr.Dataset(attrs={"undefined": reason}) for name, reason in self.undefined.items()}
         return results | {reader.name: reader.probe.compute(reader.state) for reader in self.readers}
