@@ -170,8 +170,9 @@ def _scenes(adapter: Adapter, scenes: Scenes, count: int) -> _Known:
     images, masks, labels, surfaces = [], [], [], []
     for start in range(0, count, BATCH):
         batch = scenes.batch(range(start, min(start + BATCH, count)), adapter.device)
-        small = F.interpolate(batch.images.float(), size=size, mode="bicubic", antialias=True)
-        images.append((small.round().clamp(0, 255) / 255 - mean) / std)
+        # On bytes and the CPU, where torch resizes as Pillow does in the model's own transform, within a level of 255.
+        small = F.interpolate(batch.images.cpu(), size=size, mode="bicubic", antialias=True).to(adapter.device)
+        images.append((small.float() / 255 - mean) / std)
         share = F.interpolate(batch.masks[:, None].float(), size=size, mode="bilinear", antialias=True)
         masks.append(share[:, 0] > 0.5)
         labels.append(batch.labels)

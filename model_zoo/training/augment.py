@@ -10,14 +10,14 @@ from torch import Tensor
 def jittered_crops(
     images: Tensor, size: int, scale: tuple[float, float], flip: bool = False, colour: float = 0.0
 ) -> Tensor:
-    """One random square crop of every image, resized, with a random change of brightness and contrast.
+    """One random square crop of every image, resized, with random changes of colour.
 
     Args:
         images: (B, 3, H, W) in [0, 1].
         size: side of the crops in pixels.
         scale: smallest and largest share of the image's area in a crop.
         flip: mirror half of the crops.
-        colour: largest relative change of brightness and of contrast; colours keep their hue.
+        colour: strength of :func:`jittered_colours`; 0 is off.
 
     Returns:
         (B, 3, size, size) in [0, 1].
@@ -33,8 +33,33 @@ def jittered_crops(
     if shrink > 1.5:
         images = F.avg_pool2d(images, round(shrink))
     crops = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    if colour:
-        gain = 1 + (torch.rand(count, 1, 1, 1, device=device) * 2 - 1) * colour
-        shift = (torch.rand(count, 1, 1, 1, device=device) * 2 - 1) * colour * 0.5
-        crops = (crops - 0.5) * gain + 0.5 + shift
-    return crops.clamp(0, 1)
+    return jittered_colours(crops, colour) if colour else crops.clamp(0, 1)
+
+
+def jittered_colours(images: Tensor, strength: float) -> Tensor:
+    """Random changes of brightness, contrast, saturation and hue of every image; a fifth of them loses its colour.
+
+    Hue and saturation are the angle and length of the colour in the plane of the YIQ space that brightness is not in.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        strength: largest relative change of contrast and saturation; brightness changes by half of it, hue by a fifth
+            of it, in turns.
+
+    Returns:
+        images of the same shape, in [0, 1].
+    """
+    count, device = len(images), images.device
+    change = (torch.rand(4, count, 1, 1, device=device) * 2 - 1) * strength
+    red, green, blue = images.unbind(1)
+    y = 0.299 * red + 0.587 * green + 0.114 * blue
+    i = 0.596 * red - 0.274 * green - 0.322 * blue
+    q = 0.211 * red - 0.523 * green + 0.312 * blue
+    angle = change[0] * (0.2 * 2 * math.pi)
+    length = torch.where(torch.rand(count, 1, 1, device=device) < 0.2, 0.0, 1 + change[1])
+    i, q = (
+        (i * torch.cos(angle) - q * torch.sin(angle)) * length,
+        (i * torch.sin(angle) + q * torch.cos(angle)) * length,
+    )
+    changed = torch.stack([y + 0.956 * i + 0.621 * q, y - 0.272 * i - 0.647 * q, y - 1.106 * i + 1.703 * q], dim=1)
+    return ((changed - 0.5) * (1 + change[2])[:, None] + 0.5 + (change[3] / 2)[:, None]).clamp(0, 1)

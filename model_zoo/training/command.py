@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--architecture", help="a timm model; scenes_vit and its kin are the shipped ones")
     parser.add_argument("--data", help="scenes, digits or folder:PATH with one sub-folder per class")
     parser.add_argument(
-        "--stages", help="IMAGESxSIZE[:FROM-TO],... e.g. 60000x48:0-1,20000x112 (difficulty of the scenes)"
+        "--stages", help="IMAGESxSIZE[:FROM-TO][/DROP],... (difficulty of the scenes, share of patches left out)"
     )
     parser.add_argument("--images", type=int, help="train on this many images instead, stages in proportion")
     parser.add_argument("--batch-size", type=int)
@@ -62,12 +62,14 @@ def _stage(text: str):
     from model_zoo.training.config import Stage
 
     try:
-        head, _, tail = text.partition(":")
+        text_, _, drop = text.partition("/")
+        head, _, tail = text_.partition(":")
         images, size = (int(number) for number in head.split("x"))
         first, last = (float(number) for number in (tail or "1-1").split("-"))
+        left_out = float(drop or 0)
     except ValueError:
-        raise ValueError(f"a stage looks like 60000x48:0-1, got {text!r}") from None
-    return Stage(images, size, (first, last))
+        raise ValueError(f"a stage looks like 60000x48:0-1 or 20000x112/0.75, got {text!r}") from None
+    return Stage(images, size, (first, last), left_out)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from model_zoo.images import SUFFIXES, open_image
 from model_zoo.scenes import CLASSES, HELD_OUT_SEED, Scenes
 from model_zoo.training.augment import jittered_crops
 
 VALIDATION_SEED = HELD_OUT_SEED + 2
 """Scenes watched while training: neither trained on nor part of the held-out figures."""
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 class Source(Protocol):
@@ -69,7 +69,7 @@ class PictureSource:
     """A finite set of labelled pictures, shuffled anew each epoch; every fifth is kept for validation.
 
     Attributes:
-        pictures: arrays (H, W, 3) uint8, or paths that are read when needed.
+        pictures: one array (N, H, W, 3) uint8, or paths that are read when needed.
         labels: class numbers.
         classes: class names.
         seed: of the shuffling.
@@ -77,7 +77,7 @@ class PictureSource:
         flip: whether crops may be mirrored.
     """
 
-    pictures: tuple[np.ndarray | Path, ...]
+    pictures: np.ndarray | tuple[Path, ...]
     labels: tuple[int, ...]
     classes: tuple[str, ...]
     seed: int
@@ -89,15 +89,16 @@ class PictureSource:
         return order[len(order) // 5 :], order[: len(order) // 5]
 
     def _read(self, indices: np.ndarray, size: int) -> Tensor:
+        if isinstance(self.pictures, np.ndarray):
+            stored = torch.from_numpy(self.pictures[indices]).permute(0, 3, 1, 2).float() / 255
+            return F.interpolate(stored, size=size, mode="bicubic", antialias=True).clamp(0, 1)
         images = []
         for i in indices:
-            picture = self.pictures[i]
-            opened = Image.fromarray(picture) if isinstance(picture, np.ndarray) else Image.open(picture)
-            side = min(opened.size)
-            left, top = (opened.width - side) // 2, (opened.height - side) // 2
-            square = opened.convert("RGB").resize(
-                (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
-            )
+            picture = open_image(self.pictures[i])
+            side = min(picture.size)
+            left, top = (picture.width - side) // 2, (picture.height - side) // 2
+            box = (left, top, left + side, top + side)
+            square = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
             images.append(torch.from_numpy(np.array(square)))
         return torch.stack(images).permute(0, 3, 1, 2).float() / 255
 
@@ -135,11 +136,9 @@ def open_source(data: str, seed: int, surface_correlation: float = 0.7) -> Sourc
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        grey = torch.from_numpy(digits.images).float()[:, None] / 16
-        large = F.interpolate(grey, size=32, mode="bicubic", antialias=True).clamp(0, 1)
-        rgb = (large * 255).round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+        grey = (digits.images[..., None] / 16 * 255).round().astype(np.uint8)
         labels = tuple(int(label) for label in digits.target)
-        return PictureSource(tuple(rgb), labels, tuple("0123456789"), seed, scale=0.7, flip=False)
+        return PictureSource(np.repeat(grey, 3, axis=-1), labels, tuple("0123456789"), seed, scale=0.7, flip=False)
     if data.startswith("folder:"):
         root = Path(data.removeprefix("folder:"))
         names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
@@ -147,7 +146,7 @@ def open_source(data: str, seed: int, surface_correlation: float = 0.7) -> Sourc
             (path, label)
             for label, name in enumerate(names)
             for path in sorted((root / name).rglob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES
+            if path.suffix.lower() in SUFFIXES
         ]
         if len(names) < 2 or len(found) < 10:
             raise ValueError(

@@ -16,6 +16,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 from timm.data import resolve_model_data_config
+from timm.layers import PatchDropout
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
@@ -28,6 +29,7 @@ from model_zoo.training.data import Source, open_source
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
+DROPPING = 0.5  # any rate makes timm build the layer; the stage sets it
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Progress:
         size: side of the images now.
         loss: mean since the last report.
         rate: images a second since the last report.
-        eta: seconds left, if every image cost what a patch costs now; later stages at other sizes are allowed for.
+        eta: seconds left, if a patch always costs what it cost since the last report.
         metrics: of the last batch; ``val_*`` on validation images when they were just taken.
     """
 
@@ -74,9 +76,10 @@ def build_student(config: TrainConfig, classes: int) -> nn.Module:
     torch.manual_seed(config.seed)
     arguments = dict(config.arguments)
     if "resnet" not in config.architecture:
-        arguments |= {"dynamic_img_size": True, "drop_path_rate": config.drop_path}
+        arguments |= {"dynamic_img_size": True, "drop_path_rate": config.drop_path, "patch_drop_rate": DROPPING}
     count = classes if config.objective in ("supervised", "distilled") else 0
-    return timm.create_model(config.architecture, num_classes=count, **arguments)
+    student = timm.create_model(config.architecture, num_classes=count, **arguments)
+    return student.to(memory_format=torch.channels_last)
 
 
 def build_objective(config: TrainConfig, source: Source, device: torch.device) -> nn.Module:
@@ -148,7 +151,7 @@ def train(
     source = open_source(config.data, config.seed, config.surface_correlation)
     objective = build_objective(config, source, device)
     optimiser = create_optimizer_v2(
-        objective, opt="adamw", lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.95)
+        objective, opt=config.optimiser, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.95)
     )
     scheduler = CosineLRScheduler(
         optimiser,
@@ -190,6 +193,9 @@ def train(
         stage, difficulty = config.stage_at(step)
         scheduler.step_update(step)
         objective.train()
+        for module in objective.modules():
+            if isinstance(module, PatchDropout):
+                module.prob = stage.drop
         views, labels = source.views(step, config.batch_size, stage.size, difficulty, objective.views, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             loss, metrics = objective(views, labels, step / config.steps)
@@ -226,18 +232,18 @@ def train(
                 size=stage.size,
                 loss=sum(losses) / len(losses),
                 rate=rate,
-                eta=_remaining_cost(config, done) / stage.size**2 / rate,
+                eta=_remaining_cost(config, done) / stage.cost / rate,
                 metrics=metrics,
             )
             losses, reported_at = [], time.monotonic()
 
 
 def _remaining_cost(config: TrainConfig, done: int) -> float:
-    """Pixels still to be seen."""
+    """What is still to be seen, in patches up to a factor."""
     cost, passed = 0.0, 0
     for stage, steps in zip(config.stages, config.stage_steps, strict=True):
         left = steps - min(steps, max(0, done - passed))
-        cost += left * config.batch_size * stage.size**2
+        cost += left * config.batch_size * stage.cost
         passed += steps
     return cost
 

@@ -1,38 +1,63 @@
-"""The recipes of the shipped models: everything but the seed and the folder."""
+"""The recipes of the shipped models, and one for a minute on the digits: everything but the seed and the folder."""
 
 from model_zoo.training.config import Stage, TrainConfig
+
+_MUON = {"optimiser": "muon", "warmup": 0.03}
 
 RECIPES: dict[str, TrainConfig] = {
     "scenes-resnet": TrainConfig(
         objective="supervised",
         architecture="scenes_resnet",
-        stages=(Stage(16_000, 48, (0.0, 1.0)), Stage(32_000, 48), Stage(10_240, 112)),
+        stages=(Stage(16_000, 112, (0.0, 1.0)), Stage(22_400, 112)),
         lr=2e-3,
+        precision="bfloat16",
+        **_MUON,
     ),
     "scenes-vit-supervised": TrainConfig(
         objective="supervised",
         architecture="scenes_vit",
-        stages=(Stage(38_400, 48, (0.0, 1.0)), Stage(96_000, 48), Stage(9_600, 80), Stage(5_120, 112)),
+        stages=(Stage(16_000, 112, (0.0, 1.0), drop=0.75), Stage(25_600, 112, drop=0.75), Stage(4_800, 112)),
+        lr=2e-3,
         snapshots=(0.0, 0.1, 0.3, 0.6),
+        **_MUON,
     ),
     "scenes-vit-dino": TrainConfig(
         objective="dino",
         architecture="scenes_vit",
-        stages=(Stage(32_000, 48, (0.0, 1.0)), Stage(48_000, 48), Stage(6_400, 80)),
-        lr=1e-3,
-        options={"centring": "sinkhorn", "prototypes": 128, "teacher_temperature": [0.06, 0.06]},
+        stages=(Stage(9_600, 112, (0.0, 1.0), drop=0.75), Stage(22_400, 112, drop=0.75)),
+        lr=1.5e-3,
         snapshots=(0.0, 0.1, 0.3, 0.6),
+        options={
+            "centring": "sinkhorn",
+            "prototypes": 128,
+            "teacher_temperature": [0.04, 0.04],
+            "momentum": 0.98,
+            "colour": 0.4,
+        },
+        **_MUON,
     ),
     "scenes-vit-mae": TrainConfig(
         objective="mae",
         architecture="scenes_vit",
-        stages=(Stage(64_000, 64, (0.0, 1.0)), Stage(96_000, 64), Stage(9_600, 112)),
-        lr=1.5e-3,
+        stages=(Stage(9_600, 112, (0.0, 1.0)), Stage(25_600, 112)),
+        lr=2e-3,
+        **_MUON,
     ),
     "scenes-deit-distilled": TrainConfig(
         objective="distilled",
         architecture="scenes_deit_distilled",
-        stages=(Stage(38_400, 48, (0.0, 1.0)), Stage(64_000, 48), Stage(9_600, 80), Stage(5_120, 112)),
+        stages=(Stage(12_800, 112, (0.0, 1.0), drop=0.75), Stage(19_200, 112, drop=0.75), Stage(3_840, 112)),
+        lr=2e-3,
         teacher="model_zoo/weights/scenes-resnet",
+        **_MUON,
+    ),
+    "digits": TrainConfig(
+        objective="supervised",
+        architecture="scenes_vit",
+        data="digits",
+        stages=(Stage(24_000, 16),),
+        lr=3e-3,
+        arguments={"img_size": 16, "patch_size": 2, "embed_dim": 48, "depth": 4, "num_heads": 3},
+        **_MUON,
     ),
 }

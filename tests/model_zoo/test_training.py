@@ -1,0 +1,221 @@
+"""Training: a killed run ends like an unbroken one, runs repeat, and every objective learns something."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from model_zoo.scenes import Scenes
+from model_zoo.training.augment import jittered_crops
+from model_zoo.training.config import Stage, TrainConfig
+from model_zoo.training.data import open_source
+from model_zoo.training.dino import sinkhorn
+from model_zoo.training.loop import build_objective, train
+from model_zoo.training.recipes import RECIPES
+
+TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 24}
+
+
+def tiny(objective: str, **changes) -> TrainConfig:
+    architecture = "scenes_deit_distilled" if objective == "distilled" else "scenes_vit"
+    options = {"prototypes": 16, "hidden": 16, "bottleneck": 8} if objective == "dino" else {}
+    defaults = {"stages": (Stage(96, 24, (0.0, 0.5)), Stage(64, 32)), "batch_size": 16, "arguments": TINY}
+    return TrainConfig(objective, architecture, **{**defaults, "options": options, **changes})
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher")
+    arguments = {"channels": (4, 8, 8, 8), "stem_width": 4}
+    config = TrainConfig("supervised", "scenes_resnet", (Stage(64, 32),), batch_size=16, arguments=arguments)
+    for _ in train(config, folder):
+        pass
+    return folder
+
+
+@pytest.mark.parametrize("objective", ["supervised", "distilled", "dino", "mae"])
+def test_two_runs_give_the_same_weights_and_another_seed_others(objective, teacher, tmp_path):
+    config = tiny(objective, teacher=str(teacher) if objective == "distilled" else "", snapshots=(0.0, 0.5))
+    ends = []
+    for number, seed in enumerate((3, 3, 4)):
+        reports = list(train(replace(config, seed=seed), tmp_path / str(number), report_every=3))
+        assert reports[-1].step == config.steps == 10
+        assert [report.size for report in reports] == [24, 24, 32, 32]
+        ends.append(load_file(tmp_path / str(number) / "model.safetensors"))
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert any(not torch.equal(ends[0][name], ends[2][name]) for name in ends[0])
+    first, half = (load_file(tmp_path / "0" / "snapshots" / f"step-{step:05d}.safetensors") for step in (0, 5))
+    assert first.keys() == half.keys() == ends[0].keys()
+    assert not torch.equal(first["patch_embed.proj.weight"], half["patch_embed.proj.weight"])
+    assert all(value.dtype == torch.float16 for value in ends[0].values())
+
+
+def test_a_run_killed_at_half_ends_bit_equal(tmp_path):
+    """The process is killed by SIGKILL, wherever it happens to be, and started anew with --resume."""
+    config = tiny("dino", stages=(Stage(400, 24, (0.0, 1.0)), Stage(80, 32)))
+    program = (
+        "import sys, json, pathlib, torch; torch.set_num_threads(1)\n"
+        "from model_zoo.training.config import TrainConfig\n"
+        "from model_zoo.training.loop import train\n"
+        "config = TrainConfig.from_json(json.loads(sys.argv[1]))\n"
+        "for p in train(config, pathlib.Path(sys.argv[2]), resume=True, report_every=1, checkpoint_seconds=0):\n"
+        "    print(p.step, flush=True)\n"
+    )
+
+    def start(out):
+        command = [sys.executable, "-c", program, json.dumps(config.to_json()), str(out)]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}
+        )
+
+    with start(tmp_path / "broken") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= config.steps // 2:
+                break
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "broken" / "model.safetensors").exists()
+    with start(tmp_path / "broken") as process:
+        steps = [int(line) for line in process.stdout or ()]
+    assert steps[0] > config.steps // 2  # it went on, it did not begin again
+    assert len(list(train(config, tmp_path / "whole", report_every=1))) == config.steps
+    broken, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("broken", "whole"))
+    assert broken.keys() == whole.keys()
+    assert all(torch.equal(broken[name], whole[name]) for name in whole)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    for _ in train(tiny("supervised"), tmp_path):
+        pass
+    with pytest.raises(ValueError, match="other settings"):
+        next(train(tiny("supervised", lr=0.5), tmp_path, resume=True))
+
+
+def test_digits_are_learned_from():
+    """Some seconds of the recipe for the digits, which runs for a minute, are far above chance (0.1)."""
+    *_, last = train(replace(RECIPES["digits"], stages=(Stage(6000, 16),)), validate_every=10**9)
+    assert last.metrics["val_top1"] > 0.6
+
+
+def test_a_run_can_be_cancelled_between_steps(tmp_path):
+    run = train(tiny("supervised"), tmp_path, report_every=1)
+    assert next(run).step == 1
+    run.close()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_batches_are_functions_of_seed_and_step(tmp_path):
+    for name, colour in (("cats", "orange"), ("dogs", "brown")):
+        (tmp_path / name).mkdir()
+        for k in range(10):
+            Image.new("RGB", (40 + k, 30), colour).save(tmp_path / name / f"{k}.png")
+    for data in ("scenes", "digits", f"folder:{tmp_path}"):
+        first, second = open_source(data, 7), open_source(data, 7)
+        first.views(0, 8, 24, 1.0, 1, torch.device("cpu"))  # what was asked before makes no difference
+        drawn = []
+        for source in (first, second):
+            torch.manual_seed(1)
+            drawn.append(source.views(5, 8, 24, 1.0, 2, torch.device("cpu")))
+        assert torch.equal(drawn[0][1], drawn[1][1])
+        assert all(torch.equal(a, b) for a, b in zip(drawn[0][0], drawn[1][0], strict=True))
+        assert drawn[0][0][0].shape == (8, 3, 24, 24)
+
+
+def test_an_epoch_of_pictures_shows_each_once_and_keeps_validation_apart():
+    source = open_source("digits", 0)
+    train_part, kept = source._split()
+    assert not set(train_part) & set(kept)
+    assert len(train_part) + len(kept) == 1797
+    seen = [source.views(step, 1, 8, 1.0, 1, torch.device("cpu"))[1].item() for step in range(30)]
+    again = [source.views(step, 1, 8, 1.0, 1, torch.device("cpu"))[1].item() for step in range(30)]
+    assert seen == again
+    assert len(set(seen)) > 5
+
+
+def test_a_folder_without_classes_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="one sub-folder of images per class"):
+        open_source(f"folder:{tmp_path}", 0)
+    with pytest.raises(ValueError, match="scenes, digits or folder:PATH"):
+        open_source("cifar", 0)
+
+
+def test_sinkhorn_uses_every_prototype_alike():
+    torch.manual_seed(0)
+    q = sinkhorn(torch.randn(64, 16) * 4, iterations=50)
+    assert torch.allclose(q.sum(1), torch.ones(64), atol=1e-5)
+    assert torch.allclose(q.sum(0), torch.full((16,), 4.0), atol=0.05)
+
+
+def test_whole_crops_are_the_image_and_others_lie_inside():
+    images = Scenes(size=32).batch(range(6)).images.float() / 255
+    assert torch.allclose(jittered_crops(images, 32, (1.0, 1.0)), images, atol=1e-5)
+    ramp = torch.linspace(0, 1, 64).expand(6, 3, 64, 64)
+    crops = jittered_crops(ramp, 32, (0.25, 0.25))
+    width = crops[..., -1] - crops[..., 0]
+    assert torch.allclose(width, torch.full_like(width, 0.5), atol=0.03)
+
+
+def test_masked_autoencoder_does_not_see_what_it_predicts():
+    """Changing hidden patches changes the targets, not the prediction: the encoder's input is the visible ones only."""
+    objective = build_objective(tiny("mae"), open_source("scenes", 0), torch.device("cpu")).eval()
+    images = Scenes(size=32).batch(range(2)).images.float() / 255
+    seen = []
+    objective.student.blocks.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    torch.manual_seed(0)
+    objective([images], torch.zeros(2), 0.0)
+    assert seen[0].shape[1] == 1 + round(16 * 0.25)
+    torch.manual_seed(0)
+    order = torch.rand(2, 16).argsort(1)[:, :4]
+    hidden = torch.ones(2, 16).scatter(1, order, 0.0).view(2, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    torch.manual_seed(0)
+    objective([images * (1 - hidden) + torch.rand(2, 3, 32, 32) * hidden], torch.zeros(2), 0.0)
+    assert torch.allclose(seen[0][:, 0], seen[1][:, 0])
+    torch.manual_seed(0)
+
+
+def test_recipes_name_models_that_timm_builds():
+    for recipe in RECIPES.values():
+        model = timm.create_model(recipe.architecture)
+        assert sum(p.numel() for p in model.parameters()) * 2 < 8 * 2**20
+        assert TrainConfig.from_json(json.loads(json.dumps(recipe.to_json()))).to_json() == recipe.to_json()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "needs --recipe or --objective"),
+        (["--objective", "mae", "--stages", "many"], "a stage looks like"),
+        (["--objective", "mae", "--data", "cifar"], "scenes, digits or folder:PATH"),
+        (["--objective", "distilled", "--architecture", "scenes_deit_distilled"], "trained teacher"),
+        (["--objective", "mae", "--seed", "-1"], "seed must be"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_exit_code_2(arguments, said, tmp_path):
+    command = [sys.executable, "-m", "model_zoo", "train", "--out", str(tmp_path / "out"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_time_left_shrinks():
+    reports = list(train(tiny("supervised"), report_every=2))
+    assert reports[-1].eta == 0
+    assert reports[0].eta > 0
