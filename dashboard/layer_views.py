@@ -4,6 +4,7 @@ import streamlit as st
 
 from dashboard import charts, controls, frame, maps, panels
 from dashboard.computing import Outcome
+from dashboard.palette import number
 from dashboard.panels import Look, Panel, Scale
 from dashboard.selection import Depth, Point
 
@@ -76,11 +77,13 @@ def _heads(outcome: Outcome, depth: Depth, picture: str, look: Look, point: Poin
             Panel(f"head {i + 1}", model.colour, geometry=model.geometries[0], values=one)
             for i, one in enumerate(values)
         ]
-        st.markdown(f"**{model.title}**, layer {layer + 1} of {dataset.sizes['layer']}, {len(values)} heads")
+        scale = Scale.over([values], "attention weight")
+        span = f"scale 0 to {number(scale.high)} {scale.units}"
+        st.markdown(f"**{model.title}**, layer {layer + 1} of {dataset.sizes['layer']}, {len(values)} heads, {span}")
         panels.patch_panels(
             picture,
             drawn,
-            scale=Scale.over([values], "attention weight"),
+            scale=scale,
             look=Look(smooth=look.smooth, opacity=look.opacity, original=False, compact=True, columns=columns),
             key=f"heads-{model.title}",
             point=point,

@@ -38,12 +38,18 @@ def _chosen(several: bool, default_images: Sequence[str]) -> Selection:
     for sentence in (*notes, *more):
         url.note(sentence)
     models = models or DEFAULT_MODELS
-    images = images or (tuple(default_images) if several and default_images else pictures.offered()[:1])
+    images = images or (tuple(default_images) if several and default_images else (_first_image(models),))
     selection = Selection(models, images if several else images[:1])
     url.put("model", *models)
     if url.get("image") or not several:
         url.put("image", *images)
     return selection
+
+
+def _first_image(models: Sequence[str]) -> str:
+    """What to show when nothing was chosen: a scene to models that were trained on scenes, else a photo."""
+    trained_on_scenes = any(model in CATALOG and CATALOG[model].weights == "shipped" for model in models)
+    return next((i for i in pictures.offered() if i.startswith("scene") == trained_on_scenes), pictures.offered()[0])
 
 
 def _models(selection: Selection) -> None:
