@@ -50,7 +50,8 @@ class Sets:
             ImageError: there is no image in them.
         """
         images: list[tuple[str, str, bytes]] = []
-        notes, skipped = [], 0
+        notes: list[str] = []
+        skipped = 0
         for name, data in files:
             if name.lower().endswith(".zip"):
                 unpacked = archives.unpack(data)

@@ -133,7 +133,7 @@ def page() -> None:
             "Layers", list(POINTS), default="blocks", required=True, key="points", bind="query-params",
             format_func=POINTS.__getitem__,
         )  # fmt: skip
-    params = {"representation": representation, "points": points, "minibatch": 32}
+    params: dict[str, str | int] = {"representation": representation, "points": points, "minibatch": 32}
     outcome = computing.compute_together("cka", params, selection, models)
     squares = {(m.title, m.title): m.datasets["cka"] for m in outcome.models if "cka" in m.datasets}
     between = next(iter(outcome.pairs.values()), None)

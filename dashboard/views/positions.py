@@ -115,7 +115,8 @@ def units(dataset: xr.Dataset) -> str:
 def neighbours(similarity: xr.DataArray) -> tuple[float, float]:
     """Mean similarity of positions side by side, and of all others."""
     values = similarity.transpose("query_y", "query_x", "y", "x").values
-    rows, columns = np.indices(values.shape[:2])
+    rows, columns = np.arange(values.shape[0])[:, None], np.arange(values.shape[1])[None]
+    rows, columns = np.broadcast_arrays(rows, columns)
     across = np.abs(rows[:, :, None, None] - rows) + np.abs(columns[:, :, None, None] - columns)
     near, far = values[across == 1], values[across > 1]
     return float(near.mean()) if near.size else np.nan, float(far.mean()) if far.size else np.nan

@@ -1,0 +1,170 @@
+"""Squares of similarities, their order, neighbours and maps, as data."""
+
+import base64
+import itertools
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.stats import spearmanr
+
+from dashboard import image_sets, pictures, projection, relations, similarity
+from dashboard.computing import ModelResult
+from dashboard.image_sets import ImageSet
+from dashboard.jobs import Cancelled, Job
+from dashboard.relations import Near, Relation
+from dashboard.selection import Depth
+from dashboard.views import embeddings
+from probes.embedding_similarity import cosine
+
+RANDOM = np.random.default_rng(0)
+GROUPS = np.repeat(np.eye(3), 5, axis=0) * 4
+VECTORS = np.concatenate([GROUPS, np.zeros((15, 5))], 1) + RANDOM.normal(size=(15, 8)) * 0.3
+MIXED = RANDOM.permutation(15)
+CLASSES = tuple("abc"[i // 5] for i in MIXED)
+SQUARE = cosine(VECTORS[MIXED])
+
+
+def test_orders():
+    by_class = similarity.order(SQUARE, CLASSES, "class")
+    assert [CLASSES[i] for i in by_class] == sorted(CLASSES)
+    clustered = [CLASSES[i] for i in similarity.order(SQUARE, (), "cluster")]
+    changes = sum(a != b for a, b in itertools.pairwise(clustered))
+    assert changes == 2, "the three groups stand together though no class was told"
+    assert similarity.order(SQUARE, (), "given").tolist() == list(range(15))
+    assert similarity.order(SQUARE, (), "class").tolist() == list(range(15))
+    assert similarity.order(np.ones((1, 1)), (), "cluster").tolist() == [0]
+
+
+def test_nearest_and_own_class_against_loops():
+    for image in range(15):
+        others = sorted((j for j in range(15) if j != image), key=lambda j: -SQUARE[image, j])
+        assert similarity.nearest(SQUARE, image, 4).tolist() == others[:4]
+    assert similarity.own_class(SQUARE, CLASSES) == 1
+    assert np.isnan(similarity.own_class(SQUARE, ()))
+
+
+def test_overlap_is_one_with_itself_and_chance_without_relation():
+    assert similarity.neighbour_overlap(SQUARE, SQUARE, 4) == (1, 4 / 14, 4)
+    large = [cosine(RANDOM.normal(size=(200, 20))) for _ in range(2)]
+    overlap, chance, _ = similarity.neighbour_overlap(*large, 10)
+    assert overlap == pytest.approx(chance, abs=0.02)
+    assert np.isnan(similarity.neighbour_overlap(SQUARE[:2, :2], SQUARE[:2, :2])[0])
+
+
+def test_alignment_is_the_probes_cka():
+    assert similarity.alignment(VECTORS, VECTORS * 3) == pytest.approx(1)
+    assert np.isnan(similarity.alignment(VECTORS[:3], VECTORS[:3]))
+
+
+def test_squares_are_sent_in_order_as_bytes():
+    images = [f"scene:{i}" for i in range(15)]
+    order = similarity.order(SQUARE, CLASSES, "class")
+    panel = Relation("a", "#0072B2", square=np.where(np.eye(15) > 0, np.nan, SQUARE))
+    data = relations.describe(images, [panel], order=order, classes=CLASSES, selected=3, near=[])
+    sent = np.frombuffer(base64.b64decode(data["panels"][0]["bytes"]), np.uint8).reshape(15, 15)
+    assert (np.diag(sent) == 255).all()
+    off = ~np.eye(15, dtype=bool)
+    np.testing.assert_allclose((sent[off] - 127.0) / 127, SQUARE[np.ix_(order, order)][off], atol=1 / 254 + 1e-9)
+    assert data["titles"][3].endswith(CLASSES[3])
+    assert len(set(data["colours"])) == 3
+
+
+def test_a_square_of_five_hundred_images_stays_under_three_megabytes():
+    chosen = image_sets.described("scenes-500", None)
+    square = cosine(RANDOM.normal(size=(500, 16)))
+    panels = [Relation(name, "#0072B2", square=square) for name in "ab"]
+    near = [Near("n", "#0072B2", range(1, 11), [0.5] * 10)] * 2
+    data = relations.describe(chosen.images, panels, order=range(500), classes=chosen.classes, selected=0, near=near)
+    size = len(json.dumps(data))
+    assert size < 3_000_000, size
+
+
+def test_thumbnails_of_any_images():
+    small = relations.thumbnails(["photo:coffee", "photo:rocket"], 20)
+    assert [image.size for image in small] == [(20, 20)] * 2
+    scenes = relations.thumbnails(["scene:4"], 224)
+    assert np.array_equal(np.asarray(scenes[0]), np.asarray(pictures.load("scene:4")))
+
+
+def test_maps():
+    placed = projection.pca(VECTORS)
+    assert placed.shape == (15, 2)
+    assert np.allclose(placed.mean(0), 0, atol=1e-9)
+    assert projection.pca(VECTORS[:1]).tolist() == [[0, 0]]
+    found = projection.tsne(VECTORS)
+    assert found.shape == (15, 2)
+    assert np.isfinite(found).all()
+    near = np.linalg.norm(found[:, None] - found[None], axis=-1)
+    groups = np.arange(15) // 5
+    same = groups[:, None] == groups[None]
+    assert near[same].mean() < near[~same].mean() / 2
+    assert spearmanr(near[np.triu_indices(15, 1)], -cosine(VECTORS)[np.triu_indices(15, 1)]).statistic > 0.5
+
+
+def test_tsne_reports_and_stops():
+    class Stopped(Job):
+        def report(self, stage, done=0, total=None):
+            super().report(stage, done, total)
+            if done == 1:
+                raise Cancelled
+
+    job = Stopped("t-SNE")
+    with pytest.raises(Cancelled):
+        projection.tsne(VECTORS, job)
+    assert (job.stage, job.total) == ("placing the images", projection.STAGES)
+
+
+def test_tsne_runs_once_in_the_background():
+    store = projection.Projections()
+    job = store.fetch(VECTORS, "me")
+    assert isinstance(job, Job)
+    assert job.finished.wait(60)
+    assert isinstance(store.fetch(VECTORS.copy(), "you"), np.ndarray)
+    assert "at least 5" in store.fetch(VECTORS[:3], "me")
+
+
+def dataset(points, pool="cls"):
+    layers = len(points)
+    return xr.Dataset(
+        {
+            "similarity": (("layer", "image", "image_b"), np.stack([cosine(VECTORS + i) for i in range(layers)])),
+            "embedding": (("layer", "image", "feature"), np.stack([VECTORS + i for i in range(layers)])),
+        },
+        coords={
+            "point": ("layer", points),
+            "pool_used": ("layer", ["mean"] * layers),
+            "feature_count": ("layer", [8] * layers),
+        },
+        attrs={"pool": pool},
+    )
+
+
+def test_the_last_layer_is_the_final_norm_and_others_stand_at_their_depth():
+    data = dataset(["resid_post.0", "resid_post.1", "resid_post.2", "norm"])
+    assert embeddings.layer_index(data, None) == 3
+    assert embeddings.layer_index(data, Depth(3, 3)) == 3
+    assert embeddings.layer_index(data, Depth(2, 3)) == 1
+    assert embeddings.layer_index(data, Depth(6, 12)) == 1
+    model = ModelResult("m", "A", "#0072B2", None, (), {"embedding-similarity": data})
+    assert embeddings.shown(model, Depth(1, 3)).note == "layer 1 · mean of patches (it has no CLS there)"
+    assert embeddings.shown(model, None).note.startswith("after the final norm")
+
+
+def test_differences_are_to_the_first_model_and_the_words_follow_from_the_numbers():
+    one = embeddings.Shown("A", "#0072B2", "", SQUARE, VECTORS[MIXED])
+    other = embeddings.Shown("B", "#E69F00", "", SQUARE**2, VECTORS[MIXED])
+    drawn = embeddings.panels([one, other], "difference", [])
+    assert [panel.name for panel in drawn] == ["B − A"]
+    np.testing.assert_allclose(drawn[0].square, SQUARE**2 - SQUARE)
+    chosen = ImageSet("x", tuple(f"scene:{i}" for i in range(15)), CLASSES)
+    said = embeddings.reading([one, other], chosen, embeddings.agreement([one, other]))
+    assert "100% have their nearest image in their own class" in said
+    assert "n = 15 images" in said
+    assert "CKA 1." in said
+    alone = embeddings.reading([one], ImageSet("x", ("scene:0",)), embeddings.agreement([one]))
+    assert alone.startswith("One image has nothing")
+    same = embeddings.Shown("A", "#0072B2", "", np.ones((3, 3)), np.ones((3, 4)))
+    identical = embeddings.reading([same], ImageSet("x", ("scene:0",) * 3), embeddings.agreement([same]))
+    assert identical.endswith("All images are the same to every model.")
