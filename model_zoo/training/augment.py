@@ -43,7 +43,7 @@ def jittered_colours(images: Tensor, strength: float) -> Tensor:
 
     Args:
         images: (B, 3, H, W) in [0, 1].
-        strength: largest relative change of contrast and saturation; brightness changes by half of it, hue by a fifth
+        strength: largest relative change of contrast and saturation; brightness changes by half of it, hue by a tenth
             of it, in turns.
 
     Returns:
@@ -55,7 +55,7 @@ def jittered_colours(images: Tensor, strength: float) -> Tensor:
     y = 0.299 * red + 0.587 * green + 0.114 * blue
     i = 0.596 * red - 0.274 * green - 0.322 * blue
     q = 0.211 * red - 0.523 * green + 0.312 * blue
-    angle = change[0] * (0.2 * 2 * math.pi)
+    angle = change[0] * (0.1 * 2 * math.pi)
     length = torch.where(torch.rand(count, 1, 1, device=device) < 0.2, 0.0, 1 + change[1])
     i, q = (
         (i * torch.cos(angle) - q * torch.sin(angle)) * length,

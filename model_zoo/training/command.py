@@ -4,6 +4,10 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model_zoo.training.config import Stage, TrainConfig
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--teacher", help="folder of the trained teacher (distilled)")
+    parser.add_argument("--init", help="weights to start from instead of random ones (model.safetensors of a run)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=int)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, snapshots and weights")
@@ -32,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validate-every", type=int, default=500, help="steps between figures on validation images")
 
 
-def config_from(args: argparse.Namespace):
+def config_from(args: argparse.Namespace) -> "TrainConfig":
     """The configuration that the arguments ask for."""
     from model_zoo.training.config import Stage, TrainConfig
     from model_zoo.training.recipes import RECIPES
@@ -45,7 +50,7 @@ def config_from(args: argparse.Namespace):
         raise ValueError("train needs --recipe or --objective")
     given = {
         name: getattr(args, name)
-        for name in ("objective", "architecture", "data", "batch_size", "lr", "teacher", "precision", "seed")
+        for name in ("objective", "architecture", "data", "batch_size", "lr", "init", "teacher", "precision", "seed")
         if getattr(args, name) is not None
     }
     if args.stages:
@@ -58,7 +63,7 @@ def config_from(args: argparse.Namespace):
     return config
 
 
-def _stage(text: str):
+def _stage(text: str) -> "Stage":
     from model_zoo.training.config import Stage
 
     try:

@@ -47,6 +47,7 @@ class TrainConfig:
         drop_path: stochastic depth of the student.
         ema_decay: of the averaged weights that are exported (not DINO, whose teacher is the average); 0 is off.
         snapshots: shares of all steps after which the weights are kept.
+        init: weights of an earlier run to start from instead of random ones; empty for none.
         teacher: folder of the trained teacher (distilled).
         surface_correlation: of the scenes.
         precision: ``float32`` or ``bfloat16`` autocast.
@@ -68,6 +69,7 @@ class TrainConfig:
     drop_path: float = 0.0
     ema_decay: float = 0.998
     snapshots: tuple[float, ...] = ()
+    init: str = ""
     teacher: str = ""
     surface_correlation: float = 0.7
     precision: str = "float32"

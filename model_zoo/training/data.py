@@ -29,7 +29,10 @@ class Source(Protocol):
     ``views`` gives one tensor per view, each (B, 3, size, size) in [0, 1], and the labels (B,).
     """
 
-    classes: tuple[str, ...]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        ...
 
     def views(
         self, step: int, batch: int, size: int, difficulty: float, count: int, device: torch.device

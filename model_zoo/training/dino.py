@@ -11,12 +11,14 @@ References:
 
 import copy
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_zoo.training.augment import jittered_crops
+from model_zoo.training.objective import Objective
 
 
 class Head(nn.Module):
@@ -51,7 +53,7 @@ def sinkhorn(logits: Tensor, iterations: int = 3) -> Tensor:
     return q.to(logits.dtype)
 
 
-class Dino(nn.Module):
+class Dino(Objective):
     r"""Cross entropy between the teacher's and the student's distributions over prototypes, across views.
 
     .. math:: L = -\sum_{t \in \{1,2\}} \sum_{s \ne t} P_t(x_t)^\top \log P_s(x_s),\quad
@@ -61,21 +63,28 @@ class Dino(nn.Module):
 
     Args:
         student: a timm model without classifier that takes several input sizes.
-        size_share: side of a local crop as a share of a global one.
+        normalise: to the range of the student.
         local_crops: how many small crops.
-        global_scale, local_scale: share of the area in a crop, smallest and largest.
-        prototypes, hidden, bottleneck: the head.
-        teacher_temperature: after the warm-up, and before it.
+        global_scale: share of the area in a global crop, smallest and largest.
+        local_scale: the same of local crops, whose side is half that of global ones.
+        prototypes: outputs of the head.
+        hidden: width of the head's hidden layers.
+        bottleneck: width before the prototypes.
+        student_temperature: of the student's softmax.
+        teacher_temperature: of the teacher's, before and after the warm-up.
+        warmup: share of all steps in which the teacher's temperature moves.
         momentum: of the teacher at the start; it rises to 1 with a cosine.
         centring: ``mean`` subtracts the running mean of the teacher's outputs (DINO); ``sinkhorn`` makes every batch
             use all prototypes alike (SwAV, DINOv2), which keeps a small batch from settling on a few clusters.
+        centre_momentum: of the running mean.
+        colour: strength of the random changes of colour.
     """
 
     views = 2
 
     def __init__(
         self,
-        student: nn.Module,
+        student: Any,
         normalise: nn.Module,
         local_crops: int = 2,
         global_scale: tuple[float, float] = (0.7, 1.0),
@@ -91,9 +100,7 @@ class Dino(nn.Module):
         centre_momentum: float = 0.9,
         colour: float = 0.2,
     ) -> None:
-        super().__init__()
-        self.student = student
-        self.normalise = normalise
+        super().__init__(student, normalise)
         self.student_head = Head(student.num_features, prototypes, hidden, bottleneck)
         self.teacher = copy.deepcopy(student).requires_grad_(False)
         self.teacher_head = copy.deepcopy(self.student_head).requires_grad_(False)

@@ -4,12 +4,16 @@ Reference:
     Touvron et al. 2021, "Training data-efficient image transformers", arXiv:2012.12877, section 4.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model_zoo.training.objective import Objective
 
-class Distilled(nn.Module):
+
+class Distilled(Objective):
     r"""Hard or soft distillation.
 
     .. math:: L = \tfrac12 CE(z_{cls}, y) + \tfrac12 CE(z_{dist}, \arg\max z_{teacher})
@@ -18,14 +22,10 @@ class Distilled(nn.Module):
     times its square.
     """
 
-    views = 1
-
     def __init__(
-        self, student: nn.Module, normalise: nn.Module, teacher: nn.Module, soft: bool = False, temperature: float = 3.0
+        self, student: Any, normalise: nn.Module, teacher: nn.Module, soft: bool = False, temperature: float = 3.0
     ) -> None:
-        super().__init__()
-        self.student = student
-        self.normalise = normalise
+        super().__init__(student, normalise)
         self.student.set_distilled_training(True)
         self.teacher = teacher.eval().requires_grad_(False)
         self.soft, self.temperature = soft, temperature
@@ -55,11 +55,3 @@ class Distilled(nn.Module):
             "batch_top1": (decided == labels).float().mean().item(),
             "teacher_top1": (told.argmax(1) == labels).float().mean().item(),
         }
-
-    @torch.no_grad()
-    def after_step(self, progress: float) -> None:
-        """The teacher is fixed."""
-
-    def exported(self) -> nn.Module:
-        """The model that is evaluated and shipped."""
-        return self.student

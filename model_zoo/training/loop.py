@@ -26,6 +26,7 @@ import model_zoo.architectures  # noqa: F401  (registers the shipped networks wi
 from model_zoo.features import extract, knn_top1
 from model_zoo.training.config import TrainConfig
 from model_zoo.training.data import Source, open_source
+from model_zoo.training.objective import Objective
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
@@ -79,15 +80,23 @@ def build_student(config: TrainConfig, classes: int) -> nn.Module:
         arguments |= {"dynamic_img_size": True, "drop_path_rate": config.drop_path, "patch_drop_rate": DROPPING}
     count = classes if config.objective in ("supervised", "distilled") else 0
     student = timm.create_model(config.architecture, num_classes=count, **arguments)
+    if config.init:
+        student.load_state_dict(_read(Path(config.init)))
     return student.to(memory_format=torch.channels_last)
 
 
-def build_objective(config: TrainConfig, source: Source, device: torch.device) -> nn.Module:
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"expected a safetensors file to start from, found none at {path}")
+    return {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}
+
+
+def build_objective(config: TrainConfig, source: Source, device: torch.device) -> Objective:
     """The objective around a fresh student."""
     student = build_student(config, len(source.classes))
     range_ = resolve_model_data_config(student)
     normalise = Normalise(range_["mean"], range_["std"])
-    objective: nn.Module
+    objective: Objective
     if config.objective == "supervised":
         from model_zoo.training.supervised import Supervised
 
@@ -112,10 +121,10 @@ def _load_teacher(folder: str) -> nn.Module:
     if not folder or not (root / WEIGHTS).is_file():
         raise ValueError(f"distillation needs a trained teacher's folder with {WEIGHTS}, got {folder!r}")
     card = json.loads((root / "config.json").read_text())
-    weights = {name: value.float() for name, value in load_file(root / WEIGHTS).items()}
+    weights = _read(root / WEIGHTS)
     counts = [len(value) for name, value in weights.items() if name.endswith(("fc.bias", "head.bias"))]
     teacher = timm.create_model(card["architecture"], num_classes=counts[0], **card["arguments"])
-    teacher.load_state_dict({k: v if v.is_floating_point() else v.long() for k, v in weights.items()})
+    teacher.load_state_dict(weights)
     return teacher
 
 
@@ -256,7 +265,7 @@ def _validate(
     size: int,
     difficulty: float,
     device: torch.device,
-    objective: nn.Module,
+    objective: Objective,
 ) -> dict[str, float]:
     images, labels = source.validation(1500, size, difficulty, device)
     images = objective.normalise(images)
@@ -291,7 +300,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 def _checkpoint(
     path: Path,
-    objective: nn.Module,
+    objective: Objective,
     optimiser: torch.optim.Optimizer,
     ema: ModelEmaV3 | None,
     step: int,

@@ -4,13 +4,17 @@ Reference:
     He et al. 2022, "Masked autoencoders are scalable vision learners", arXiv:2111.06377.
 """
 
+from typing import Any
+
 import torch
 from timm.layers import resample_abs_pos_embed
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from model_zoo.training.objective import Objective
 
-class MaskedAutoencoder(nn.Module):
+
+class MaskedAutoencoder(Objective):
     r"""The encoder sees a random quarter of the patches; a small decoder predicts the pixels of the others.
 
     .. math:: L = \frac1{|M|} \sum_{i \in M} \frac1{3p^2} \lVert \hat x_i - n(x_i) \rVert^2
@@ -20,25 +24,23 @@ class MaskedAutoencoder(nn.Module):
 
     Args:
         student: a timm VisionTransformer without classifier, made with ``dynamic_img_size=True``.
+        normalise: to the range of the student.
         mask_ratio: share of the patches that is hidden.
-        decoder_width, decoder_depth: of the decoder, which is thrown away after training.
+        decoder_width: of the decoder, which is thrown away after training.
+        decoder_depth: its blocks.
         patch_norm: whether targets are normalised patch by patch.
     """
 
-    views = 1
-
     def __init__(
         self,
-        student: VisionTransformer,
+        student: Any,
         normalise: nn.Module,
         mask_ratio: float = 0.75,
         decoder_width: int = 96,
         decoder_depth: int = 2,
         patch_norm: bool = True,
     ) -> None:
-        super().__init__()
-        self.student = student
-        self.normalise = normalise
+        super().__init__(student, normalise)
         self.mask_ratio, self.patch_norm = mask_ratio, patch_norm
         self.patch = student.patch_embed.patch_size[0]
         grid_h, grid_w = student.patch_embed.grid_size
@@ -82,11 +84,3 @@ class MaskedAutoencoder(nn.Module):
         error = ((predicted - self._targets(images)) ** 2).mean(-1)
         hidden = torch.ones_like(error).scatter(1, visible, 0.0)
         return (error * hidden).sum() / hidden.sum(), {}
-
-    @torch.no_grad()
-    def after_step(self, progress: float) -> None:
-        """Nothing follows a step."""
-
-    def exported(self) -> nn.Module:
-        """The model that is evaluated and shipped."""
-        return self.student

@@ -1,8 +1,8 @@
-"""From a finished run to a shipped model: weights, snapshots, figures and model card.
+"""From finished runs to a shipped model: weights, snapshots, figures and model card.
 
-    python -m model_zoo.training.publish KEY RUN --compute "two CPU cores, 30 minutes"
+    python -m model_zoo.training.publish KEY RUN [RUN ...] --compute "two CPU cores, 30 minutes"
 
-measures the run's weights on held-out scenes, and the same network untrained, and writes ``weights/KEY``.
+measures the last run's weights on held-out scenes, and the same network untrained, and writes ``weights/KEY``.
 """
 
 import argparse
@@ -45,53 +45,77 @@ NAMES = {
 }
 
 
-def publish(key: str, run: Path, compute: str, notes: str = "") -> dict[str, Any]:
-    """Writes ``weights/KEY`` from a finished run's folder and returns what ``card.json`` holds.
+def publish(key: str, runs: list[Path], compute: str, notes: str = "") -> dict[str, Any]:
+    """Writes ``weights/KEY`` from finished runs and returns what ``card.json`` holds.
 
     Args:
         key: of the catalog.
-        run: the run's ``--out``.
+        runs: the folders (``--out``) of the runs, each begun from the weights of the one before; the last is shipped.
+            A folder is named like its recipe.
         compute: what it took, in words.
         notes: what else a reader should know, in sentences.
     """
     entry = CATALOG[key]
-    config = TrainConfig.from_json(json.loads((run / "config.json").read_text(encoding="utf-8")))
+    configs = [TrainConfig.from_json(json.loads((run / "config.json").read_text(encoding="utf-8"))) for run in runs]
     entry.folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run / WEIGHTS, entry.folder / WEIGHTS)
+    shutil.copyfile(runs[-1] / WEIGHTS, entry.folder / WEIGHTS)
     figures = evaluate_scenes(load(key, device="cpu"), HELD_OUT)
     untrained = evaluate_scenes(
-        load(f"timm:{entry.timm_name}@random:{config.seed}", device="cpu"), HELD_OUT, kind=figures.features
+        load(f"timm:{entry.timm_name}@random:{configs[0].seed}", device="cpu"), HELD_OUT, kind=figures.features
     )
-    snapshots = sorted((run / "snapshots").glob("step-*.safetensors"))
-    for path in snapshots:
-        (entry.folder / "snapshots").mkdir(exist_ok=True)
-        shutil.copyfile(path, entry.folder / "snapshots" / path.name)
+    shutil.rmtree(entry.folder / "snapshots", ignore_errors=True)
+    snapshots, before = [], 0
+    for run, config in zip(runs, configs, strict=True):
+        for path in sorted((run / "snapshots").glob("step-*.safetensors")):
+            step = before + int(path.stem.removeprefix("step-"))
+            (entry.folder / "snapshots").mkdir(exist_ok=True)
+            shutil.copyfile(path, entry.folder / "snapshots" / f"step-{step:05d}.safetensors")
+            snapshots.append(step)
+        before += config.steps
     card = {
         "key": key,
-        "command": f"python -m model_zoo train --recipe {key} --seed {config.seed} --out runs/{key}"
-        + (" --teacher runs/scenes-resnet" if config.teacher else ""),
-        "config": config.to_json(),
-        "images": config.steps * config.batch_size,
-        "steps": config.steps,
+        "commands": [_command(run, config) for run, config in zip(runs, configs, strict=True)],
+        "configs": [_portable(config) for config in configs],
+        "images": sum(config.steps * config.batch_size for config in configs),
+        "steps": before,
         "compute": compute,
         "notes": notes,
         "evaluation": f"python -m model_zoo evaluate --model {key} --images scenes:{HELD_OUT}",
         "bank_seed": PROBE_BANK_SEED,
         "figures": _without_none(figures),
         "untrained": _without_none(untrained),
-        "snapshots": [int(path.stem.removeprefix("step-")) for path in snapshots],
+        "snapshots": snapshots,
         "licence": entry.licence,
     }
     (entry.folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    (entry.folder / "README.md").write_text(_readme(card, config), encoding="utf-8")
+    (entry.folder / "README.md").write_text(_readme(card, configs), encoding="utf-8")
     return card
+
+
+def _command(run: Path, config: TrainConfig) -> str:
+    portable = _portable(config)
+    given = [f"--{name} {portable[name]}" for name in ("init", "teacher") if portable[name]]
+    return " ".join(
+        ["python -m model_zoo train --recipe", run.name, "--seed", str(config.seed), f"--out runs/{run.name}", *given]
+    )
+
+
+def _portable(config: TrainConfig) -> dict[str, Any]:
+    """The configuration with paths as if all runs lay in ``runs``."""
+    plain = config.to_json()
+    if config.init:
+        plain["init"] = f"runs/{Path(config.init).parent.name}/{WEIGHTS}"
+    if config.teacher:
+        plain["teacher"] = f"runs/{Path(config.teacher).name}"
+    return plain
 
 
 def _without_none(measured: Measured) -> dict[str, Any]:
     return {name: value for name, value in asdict(measured).items() if value is not None}
 
 
-def _readme(card: dict[str, Any], config: TrainConfig) -> str:
+def _readme(card: dict[str, Any], configs: list[TrainConfig]) -> str:
+    config = configs[0]
     entry = CATALOG[card["key"]]
     rows = [
         f"| {title} | {_shown(card['figures'].get(name))} | {_shown(card['untrained'].get(name))} |"
@@ -100,7 +124,8 @@ def _readme(card: dict[str, Any], config: TrainConfig) -> str:
     ]
     stages = [
         f"| {stage.images:,} | {stage.size} | {stage.difficulty[0]:g} to {stage.difficulty[1]:g} | {stage.drop:.0%} |"
-        for stage in config.stages
+        for run in configs
+        for stage in run.stages
     ]
     return "\n".join(
         [
@@ -111,10 +136,11 @@ def _readme(card: dict[str, Any], config: TrainConfig) -> str:
             f"- Network: `{entry.timm_name}`, {entry.parameters:,} parameters, input {entry.input_size[0]} px"
             + (f", patches of {entry.patch} px" if entry.patch else "")
             + ". Weights in float16.",
-            f"- Data: procedural scenes of seed {config.seed}, each shown once; {card['images']:,} in all.",
-            f"- Optimiser: {config.optimiser}, learning rate {config.lr:g} with a cosine, weight decay "
-            f"{config.weight_decay:g}, batches of {config.batch_size}, {config.precision}.",
-            f"- Command: `{card['command']}`",
+            f"- Data: procedural scenes of seed {', '.join(str(run.seed) for run in configs)}, each shown once; "
+            f"{card['images']:,} in all.",
+            f"- Optimiser: {config.optimiser}, learning rate {', then '.join(f'{run.lr:g}' for run in configs)} with a "
+            f"cosine, weight decay {config.weight_decay:g}, batches of {config.batch_size}, {config.precision}.",
+            *(f"- Command: `{command}`" for command in card["commands"]),
             f"- Compute: {card['compute']}.",
             f"- Paper of the objective: arXiv:{entry.paper}. Licence of the weights: {entry.licence}.",
             "",
@@ -128,15 +154,15 @@ def _readme(card: dict[str, Any], config: TrainConfig) -> str:
             "|---|---|---|",
             *rows,
             "",
-            "Shares are of 2,000 scenes of a seed that no training can use, at full difficulty; their standard error is",
-            "at most 0.011. Shape bias of the untrained network is that of a linear probe on it.",
+            "Shares are of 2,000 scenes of a seed that no training can use, at full difficulty; their standard error",
+            "is at most 0.011. Shape bias of the untrained network is that of a linear probe on it.",
             "",
             "## Limits",
             "",
-            "Made to be looked at, not to be used: it knows ten shapes on painted backgrounds and says nothing reliable",
-            "about photographs. Class and surface agree in 70% of its training scenes, so it may lean on surfaces; the",
-            "shape bias says how far. One seed was trained, so differences between models of a few hundredths are",
-            "not evidence that one objective is better.",
+            "Made to be looked at, not to be used: it knows ten shapes on painted backgrounds and says nothing",
+            "reliable about photographs. Class and surface agree in 70% of its training scenes, so it may lean on",
+            "surfaces; the shape bias says how far. One seed was trained, so differences between models of a few",
+            "hundredths are not evidence that one objective is better.",
             "",
         ]
     )
@@ -149,9 +175,9 @@ def _shown(value: float | int | str | None) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("key", choices=[key for key, entry in CATALOG.items() if entry.weights == "shipped"])
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--compute", required=True)
     parser.add_argument("--notes", default="")
     given = parser.parse_args()
-    print(json.dumps(publish(given.key, given.run, given.compute, given.notes)["figures"], indent=1))
+    print(json.dumps(publish(given.key, given.runs, given.compute, given.notes)["figures"], indent=1))
     sys.exit(0)

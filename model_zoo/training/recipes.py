@@ -1,8 +1,10 @@
 """The recipes of the shipped models, and one for a minute on the digits: everything but the seed and the folder."""
 
+from typing import Any
+
 from model_zoo.training.config import Stage, TrainConfig
 
-_MUON = {"optimiser": "muon", "warmup": 0.03}
+_MUON: dict[str, Any] = {"optimiser": "muon", "warmup": 0.03}
 
 RECIPES: dict[str, TrainConfig] = {
     "scenes-resnet": TrainConfig(
@@ -24,13 +26,13 @@ RECIPES: dict[str, TrainConfig] = {
     "scenes-vit-dino": TrainConfig(
         objective="dino",
         architecture="scenes_vit",
-        stages=(Stage(9_600, 112, (0.0, 1.0), drop=0.75), Stage(22_400, 112, drop=0.75)),
+        stages=(Stage(9_600, 112, (0.0, 1.0), drop=0.75), Stage(20_480, 112, drop=0.75)),
         lr=1.5e-3,
         snapshots=(0.0, 0.1, 0.3, 0.6),
         options={
             "centring": "sinkhorn",
             "prototypes": 128,
-            "teacher_temperature": [0.04, 0.04],
+            "teacher_temperature": [0.025, 0.025],
             "momentum": 0.98,
             "colour": 0.4,
         },

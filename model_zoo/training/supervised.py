@@ -1,24 +1,18 @@
 """Supervised classification, the recipe of ViT and of the convolutional reference."""
 
-import torch
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model_zoo.training.objective import Objective
 
-class Supervised(nn.Module):
-    """Cross entropy with label smoothing.
 
-    Attributes:
-        views: how many views of each image a step needs.
-        student: the model whose weights are optimised.
-    """
+class Supervised(Objective):
+    """Cross entropy with label smoothing."""
 
-    views = 1
-
-    def __init__(self, student: nn.Module, normalise: nn.Module, smoothing: float = 0.05) -> None:
-        super().__init__()
-        self.student = student
-        self.normalise = normalise
+    def __init__(self, student: Any, normalise: nn.Module, smoothing: float = 0.05) -> None:
+        super().__init__(student, normalise)
         self.smoothing = smoothing
 
     def forward(self, views: list[Tensor], labels: Tensor, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -26,11 +20,3 @@ class Supervised(nn.Module):
         logits = self.student(self.normalise(views[0])).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
         return loss, {"batch_top1": (logits.argmax(1) == labels).float().mean().item()}
-
-    @torch.no_grad()
-    def after_step(self, progress: float) -> None:
-        """Nothing follows a step."""
-
-    def exported(self) -> nn.Module:
-        """The model that is evaluated and shipped."""
-        return self.student

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import timm
@@ -81,7 +82,7 @@ def test_a_run_killed_at_half_ends_bit_equal(tmp_path):
     def start(out):
         command = [sys.executable, "-c", program, json.dumps(config.to_json()), str(out)]
         return subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())}
         )
 
     with start(tmp_path / "broken") as process:
