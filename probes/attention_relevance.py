@@ -30,6 +30,7 @@ class _State:
     maps: dict[int, np.ndarray] = field(default_factory=dict)  # image -> (row, column)
     values: dict[int, float] = field(default_factory=dict)
     classes: dict[int, int] = field(default_factory=dict)
+    probabilities: dict[int, np.ndarray] = field(default_factory=dict)  # image -> (class,)
     readout: str = "none"
 
 
@@ -60,6 +61,8 @@ class AttentionRelevance(Probe):
         integrated gradients are signed and sum to the target's value minus its value for the mean colour. NaN where
         the method gives one and the same value everywhere, e.g. nothing positive; ``vanished`` (image) says so.
         ``target_value``, ``target_class`` and ``target_name`` (image): what was explained; class −1 is a similarity.
+        ``top_class``, ``top_probability`` and ``top_name`` (image, rank): the model's likeliest classes, at most five;
+        absent for a similarity.
         The attribute ``readout`` names the row: ``cls``, ``pool`` (SigLIP's query) or ``mean`` over the patches where
         the model averages them; then the part that stayed in place through the residuals is left out.
 
@@ -106,14 +109,24 @@ class AttentionRelevance(Probe):
         maps = found.maps.detach().cpu().numpy()
         for i, image in enumerate(seen.images):
             state.maps[image] = maps[i]
-            state.values[image], state.classes[image] = float(found.values[i]), int(found.classes[i])
+            state.values[image], state.classes[image] = float(found.score.values[i]), int(found.score.classes[i])
+            if found.score.logits is not None:
+                state.probabilities[image] = found.score.logits[i].double().softmax(-1).cpu().numpy()
         state.readout = found.readout
         return state
 
     def merge(self, a: _State, b: _State) -> _State:
         """Maps of both."""
         readout = a.readout if a.maps else b.readout
-        return _State(a.spec, a.target, a.maps | b.maps, a.values | b.values, a.classes | b.classes, readout)
+        return _State(
+            a.spec,
+            a.target or b.target,
+            a.maps | b.maps,
+            a.values | b.values,
+            a.classes | b.classes,
+            a.probabilities | b.probabilities,
+            readout,
+        )
 
     def compute(self, state: _State) -> xr.Dataset:
         """Stack the maps; one that is the same everywhere becomes NaN."""
@@ -126,7 +139,7 @@ class AttentionRelevance(Probe):
         values = np.array([state.values[i] for i in images])
         names = [_name(state.spec, index) for index in classes]
         units = "cosine similarity" if self.target == "similarity" else "logit"
-        return xr.Dataset(
+        result = xr.Dataset(
             {
                 "relevance": (("image", "y", "x"), maps, {"units": UNITS[self.method], "long_name": "relevance"}),
                 "vanished": ("image", vanished, {"units": "yes or no", "long_name": "the method gives no map"}),
@@ -136,6 +149,21 @@ class AttentionRelevance(Probe):
             coords={"image": images, "target_name": ("image", names)},
             attrs={"method": self.method, "target": self.target, "start": self.start, "readout": state.readout},
         )
+        return result.assign(_likeliest(state, images)) if state.probabilities else result
+
+
+def _likeliest(state: _State, images: list[int]) -> xr.Dataset:
+    """The classes of the highest probabilities."""
+    probabilities = np.stack([state.probabilities[i] for i in images])
+    top = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    names = [[_name(state.spec, index) for index in row] for row in top]
+    return xr.Dataset(
+        {
+            "top_class": (("image", "rank"), top, {"units": "index"}),
+            "top_probability": (("image", "rank"), np.take_along_axis(probabilities, top, 1), {"units": "probability"}),
+        },
+        coords={"top_name": (("image", "rank"), names)},
+    )
 
 
 def _name(spec: ModelSpec, index: int) -> str:

@@ -88,7 +88,7 @@ class AttentionSanity(Probe):
         """Draw the maps of a batch at every stage, from a copy that is randomised step by step."""
         target = self._target(seen.adapter)
         with torch.no_grad():
-            settled = target.fixed(target.score(seen.adapter, seen.inputs)[1]) if self.map in METHODS else target
+            settled = target.fixed(target.score(seen.adapter, seen.inputs).classes) if self.map in METHODS else target
         with torch.inference_mode(False):
             adapter = Adapter(copy.deepcopy(seen.adapter.module), seen.adapter.reference, seen.adapter.image_size)
         maps, state.stages = [maps_of(seen, self.map, settled)[:, 0]], ["intact"]

@@ -10,7 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from model_zoo.adapter import Adapter
-from probes.targets import Target
+from probes.targets import Score, Target
 
 OnLayer = Callable[[int, Tensor, Tensor], None]
 
@@ -22,9 +22,7 @@ def gradient_pass(adapter: Adapter) -> Iterator[None]:
         yield
 
 
-def attention_gradients(
-    adapter: Adapter, inputs: Tensor, target: Target, on_layer: OnLayer, start: int = 0
-) -> tuple[Tensor, Tensor]:
+def attention_gradients(adapter: Adapter, inputs: Tensor, target: Target, on_layer: OnLayer, start: int = 0) -> Score:
     r"""Hand over every layer's attention with its gradient, :math:`A_l` and :math:`\partial y / \partial A_l`.
 
     Attention is written out as softmax and product for the time of the pass, by a torch function mode and hooks that
@@ -41,7 +39,7 @@ def attention_gradients(
         start: first layer wanted; the ones before run fused and without a graph.
 
     Returns:
-        The targets' values and classes, see `Target.score`.
+        What the target came to.
 
     Raises:
         RuntimeError: a layer was not seen exactly once, or the target does not depend on it.
@@ -53,7 +51,7 @@ def attention_gradients(
         written_out = _WrittenOut(adapter, start)
         with ExitStack() as hooks:
             written_out.install(hooks)
-            value, classes = target.score(adapter, inputs.clone())
+            score = target.score(adapter, inputs.clone())
         if sorted(written_out.seen) != list(layers):
             raise RuntimeError(f"{adapter.spec.name} ran the attention layers {written_out.seen}, expected {layers}")
 
@@ -66,13 +64,13 @@ def attention_gradients(
         for index in layers[1:]:
             handle = written_out.attention[index].register_hook(lambda gradient, i=index: arrive(i, gradient))
             stack.callback(handle.remove)
-        (gradient,) = torch.autograd.grad(value.sum(), written_out.attention[start])
+        (gradient,) = torch.autograd.grad(score.values.sum(), written_out.attention[start])
         arrive(start, gradient)
     if arrived != list(reversed(layers)):
         raise RuntimeError(
             f"{adapter.spec.name} gave gradients for the layers {arrived}, expected {layers} from the end"
         )
-    return value.detach(), classes
+    return score._replace(values=score.values.detach())
 
 
 class _WrittenOut(TorchFunctionMode):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from model_zoo.adapter import Adapter, ModelSpec
 from probes.gradients import attention_gradients, gradient_pass
-from probes.targets import Target
+from probes.targets import Score, Target
 
 THROUGH_ATTENTION = ("chefer", "grad-rollout", "grad-cam")
 METHODS = (*THROUGH_ATTENTION, "integrated-gradients", "token-grad-cam")
@@ -22,15 +22,13 @@ class Relevance:
 
     Attributes:
         maps: (images, rows, columns).
-        values: (images,), the target's value.
-        classes: (images,), the class explained, −1 for a similarity.
+        score: what the target came to.
         readout: the token whose relevance it is: ``cls``, ``pool`` (SigLIP's query), ``mean`` over the patches where
             the model averages them, or ``none`` for methods that need no such token.
     """
 
     maps: Tensor
-    values: Tensor
-    classes: Tensor
+    score: Score
     readout: str = "none"
 
 
@@ -140,8 +138,8 @@ def _carried(adapter: Adapter, inputs: Tensor, target: Target, start: int, *, ro
     r"""The readout row of :math:`\prod_l (I + F_l)` (chefer) or of :math:`\prod_l \operatorname{rownorm}(I + F_l)`."""
     row = readout(adapter)
     carry = _Carry(adapter, rollout, row)
-    values, classes = attention_gradients(adapter, inputs, target, carry.take, start)
-    return Relevance(carry.map(), values, classes, row)
+    score = attention_gradients(adapter, inputs, target, carry.take, start)
+    return Relevance(carry.map(), score, row)
 
 
 def _grad_cam(adapter: Adapter, inputs: Tensor, target: Target) -> Relevance:
@@ -155,8 +153,8 @@ def _grad_cam(adapter: Adapter, inputs: Tensor, target: Target) -> Relevance:
         attention, gradient = (x[:, :, rows, layer.prefix :].mean(2) for x in (attention, gradient))
         maps.append((gradient.mean(-1, keepdim=True) * attention).mean(1).relu())
 
-    values, classes = attention_gradients(adapter, inputs, target, take, last)
-    return Relevance(maps[0].unflatten(1, layer.grid), values, classes, row)
+    score = attention_gradients(adapter, inputs, target, take, last)
+    return Relevance(maps[0].unflatten(1, layer.grid), score, row)
 
 
 def _integrated_gradients(adapter: Adapter, inputs: Tensor, target: Target, steps: int) -> Relevance:
@@ -166,12 +164,12 @@ def _integrated_gradients(adapter: Adapter, inputs: Tensor, target: Target, step
     with gradient_pass(adapter):
         inputs = inputs.clone()
         with torch.no_grad():
-            values, classes = target.score(adapter, inputs)
-        settled = target.fixed(classes)
-        method = IntegratedGradients(lambda x: settled.score(adapter, x)[0])
+            score = target.score(adapter, inputs)
+        settled = target.fixed(score.classes)
+        method = IntegratedGradients(lambda x: settled.score(adapter, x).values)
         pixels = method.attribute(inputs, baselines=0.0, n_steps=steps, internal_batch_size=max(len(inputs), 16))
     cell = adapter.spec.patch or CNN_CELL
-    return Relevance(F.avg_pool2d(pixels.sum(1), cell) * cell**2, values, classes)
+    return Relevance(F.avg_pool2d(pixels.sum(1), cell) * cell**2, score)
 
 
 def _token_grad_cam(adapter: Adapter, inputs: Tensor, target: Target) -> Relevance:
@@ -191,16 +189,16 @@ def _token_grad_cam(adapter: Adapter, inputs: Tensor, target: Target) -> Relevan
     with gradient_pass(adapter):
         inputs = inputs.clone()
         with torch.no_grad():
-            values, classes = target.score(adapter, inputs)
-        settled = target.fixed(classes)
+            score = target.score(adapter, inputs)
+        settled = target.fixed(score.classes)
         module = adapter.module.get_submodule(path)
         handle = module.register_forward_hook(lambda _, args, output: pass_through(output))
         try:
-            method = LayerGradCam(lambda x: settled.score(adapter, x)[0], view)
+            method = LayerGradCam(lambda x: settled.score(adapter, x).values, view)
             maps = method.attribute(inputs, relu_attributions=True)
         finally:
             handle.remove()
-    return Relevance(maps[:, 0].detach(), values, classes)
+    return Relevance(maps[:, 0].detach(), score)
 
 
 def _last_tokens(adapter: Adapter) -> tuple[str, int, bool]:

@@ -2,7 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,20 @@ from model_zoo.adapter import Adapter, ModelSpec
 from model_zoo.images import ImageError, ImageSource, sources
 
 Of = str | ImageSource
+
+
+class Score(NamedTuple):
+    """What a target came to.
+
+    Attributes:
+        values: (images,), the number that is explained.
+        classes: (images,), the class it belongs to, −1 for a similarity.
+        logits: (images, classes), None for a similarity.
+    """
+
+    values: Tensor
+    classes: Tensor
+    logits: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -26,22 +40,18 @@ class Target:
     classes: Tensor | None = None
     reference: Tensor | None = None
 
-    def score(self, adapter: Adapter, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the model.
-
-        Returns:
-            The number (images,) and the class it belongs to (images,), −1 for a similarity.
-        """
+    def score(self, adapter: Adapter, inputs: Tensor) -> Score:
+        """Run the model."""
         module: Any = adapter.module
         hidden = module.forward_features(inputs)
         if self.reference is not None:
             features = module.forward_head(hidden, pre_logits=True).flatten(1)
             classes = torch.full((len(inputs),), -1, device=inputs.device)
-            return F.cosine_similarity(features, self.reference.to(features.dtype), dim=-1), classes
+            return Score(F.cosine_similarity(features, self.reference.to(features.dtype), dim=-1), classes, None)
         logits = module.forward_head(hidden)
         classes = logits.detach().argmax(-1) if self.classes is None else self.classes
         classes = classes.repeat(len(logits) // len(classes))  # integrated gradients pass every image many times
-        return logits.gather(1, classes[:, None])[:, 0], classes
+        return Score(logits.gather(1, classes[:, None])[:, 0], classes, logits.detach())
 
     def fixed(self, classes: Tensor) -> "Target":
         """The same with the classes settled, so that another pass explains the same ones."""

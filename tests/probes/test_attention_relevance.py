@@ -133,7 +133,7 @@ def test_against_full_matrices(models, name: str, method: str) -> None:
         for i in range(2):
             expected = reference_map(adapter, x[i], chosen, method)
             np.testing.assert_allclose(found.maps[i], expected, rtol=1e-7, atol=1e-17)
-            assert float(found.values[i]) == pytest.approx(gradients(adapter, x[i], chosen)[1], rel=1e-10)
+            assert float(found.score.values[i]) == pytest.approx(gradients(adapter, x[i], chosen)[1], rel=1e-10)
             largest = max(largest, expected.max())
     assert largest > 1e-10, "the reference must have something to compare with"
 
