@@ -74,7 +74,7 @@ def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look
     if panel is None:
         return f"{photo}/>"
     scale = panel.scale or shared
-    if panel.values is None or panel.geometry is None or scale is None:
+    if panel.geometry is None or (panel.rgba is None and (panel.values is None or scale is None)):
         message = escape(_fit(panel.message or "no map", 60))
         return (
             f"{photo} opacity='0.25'/><text x='{width / 2}' y='{height / 2}' font-size='{width / 24:.0f}' "
@@ -90,7 +90,9 @@ def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look
         veil = np.zeros((*panel.mask.shape, 4), np.uint8)
         veil[..., 3] = np.where(panel.mask, 0, 195)
         parts.append(_map(veil, place, 1.0, smooth=False))
-    else:
+    elif panel.rgba is not None:
+        parts.append(_map(panel.rgba, place, look.opacity, smooth=False))
+    elif panel.values is not None and scale is not None:
         values = maps.smooth(panel.values) if look.smooth else panel.values
         rgb = palette.colours(np.asarray(values, float), scale.low, scale.high, signed=scale.signed)
         parts.append(_map(rgb, place, look.opacity, smooth=look.smooth))

@@ -116,7 +116,7 @@ def control(selection: Selection, *, default: str = "chosen", most: int = 2000) 
         options,
         key="set_choice",
         format_func=lambda name: described(name, selection).title,
-        width=210,
+        width=170,
         help="The images chosen in the sidebar, procedural scenes, or your own: several files or one zip.",
         on_change=lambda: url.put("set", st.session_state["set_choice"]),
     )

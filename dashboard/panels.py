@@ -75,6 +75,8 @@ class Panel:
         waiting: a result is on its way.
         scale: a scale of its own; None for the shared one.
         picture: another picture than the shared one.
+        rgba: colours (y, x, 4) uint8 in the stead of a scale's, for what is no single number.
+        texts: what is said of each patch, row by row, in the stead of its value.
     """
 
     name: str
@@ -88,6 +90,8 @@ class Panel:
     waiting: bool = False
     scale: Scale | None = None
     picture: str | None = None
+    rgba: np.ndarray | None = None
+    texts: Sequence[str] | None = None
 
     @property
     def masked(self) -> bool:
@@ -184,6 +188,10 @@ def _describe(panel: Panel, picture: str, shared: Scale | None, look: Look) -> d
         left, top, right, bottom = panel.geometry.box
         entry["box"] = [left / width, top / height, right / width, bottom / height]
     scale = panel.scale or shared
+    if panel.rgba is not None and entry["box"] is not None:
+        said = list(panel.texts) if panel.texts is not None else None
+        drawn = {"map": png_uri(panel.rgba), "grey": True, "opacity": look.opacity, "values": said}
+        return entry | drawn | {"state": "ready", "grid": list(panel.rgba.shape[:2])}
     if panel.values is None or scale is None or entry["box"] is None:
         return entry | {"state": state}
     values = np.asarray(panel.values, dtype=np.float64)

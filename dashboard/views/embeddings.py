@@ -163,7 +163,7 @@ def page() -> None:
     frame.header("Which images does each model find alike?")
     with frame.controls():
         selection, chosen = image_sets.control(selection, default="scenes-100")
-        place = st.container(width=260)
+        place = st.container(width=210)
         kind = st.segmented_control(
             "Show", list(SHOWN), default="grid", required=True, key="shown", bind="query-params",
             format_func=SHOWN.__getitem__,

@@ -1,0 +1,34 @@
+"""Which layer of a model's tokens a depth on the slider means."""
+
+from collections.abc import Iterable, Mapping
+
+from dashboard.computing import ModelResult
+from dashboard.results import Value
+from dashboard.selection import Depth
+from model_zoo.adapter import ModelSpec
+
+
+def blocks(spec: ModelSpec) -> int:
+    """Blocks whose tokens can be read."""
+    return sum(point.startswith("resid_post.") for point in spec.points)
+
+
+def parameter(spec: ModelSpec, depth: Depth | None) -> str:
+    """The probes' ``layer``: ``last`` (after the final norm), else the block at the same relative depth."""
+    if depth is None or depth.layer == depth.of or not blocks(spec):
+        return "last"
+    return str(depth.index(blocks(spec)))
+
+
+def text(spec: ModelSpec, depth: Depth | None) -> str:
+    """The layer as a person reads it."""
+    chosen = parameter(spec, depth)
+    count = blocks(spec)
+    if chosen == "last":
+        return "after the final norm" if "norm" in spec.points else f"layer {count} of {count}"
+    return f"layer {int(chosen) + 1} of {count}"
+
+
+def of_each(models: Iterable[ModelResult], depth: Depth | None, **more: Value) -> dict[str, Mapping[str, Value] | None]:
+    """Parameters of each model with the layer at its own depth; None while a model is not known."""
+    return {m.model: {"layer": parameter(m.spec, depth), **more} if m.spec else None for m in models}

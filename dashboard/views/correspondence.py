@@ -1,0 +1,191 @@
+"""Patch correspondence: what in these images is like one patch, and which patches belong together."""
+
+from collections.abc import Mapping
+from html import escape
+
+import numpy as np
+import streamlit as st
+import xarray as xr
+
+from dashboard import computing, controls, export, frame, panels, pictures, token_layers, url
+from dashboard.computing import ModelResult
+from dashboard.page import Page
+from dashboard.palette import number
+from dashboard.panels import Look, Panel, Scale
+from dashboard.selection import Depth, Point, read_point
+from dashboard.sidebar import sidebar
+from model_zoo.adapter import Geometry
+
+PAGE = Page("Patch correspondence", section="Representation", order=20)
+
+FACETS = {"token": "token", "query": "query", "key": "key", "value": "value"}
+SIDE = 420
+HOW = """
+Click a patch in the first image. **Yellow: patches whose feature is like it**, in the same image and in the second one,
+under each model.
+
+- Yellow on the same part of another object: the model knows the part, not just the place.
+- Yellow at the same place in the second image whatever is there: position dominates.
+- *Facets*: the token itself, or the query, key or value vectors that the layer's attention compares.
+- The lines join mutual best matches: each patch is the other's most similar one. The most similar pairs come first.
+"""
+FORMULA = r"""
+$$s_j = \frac{f_q\cdot f_j}{\lVert f_q\rVert\,\lVert f_j\rVert}, \qquad
+i \leftrightarrow j \iff j = \arg\max_{j'} s(i, j') \text{ and } i = \arg\max_{i'} s(i', j)$$
+
+with $f$ the token (last layer: after the final norm), or its query, key or value with the heads side by side.
+Source: Amir et al. 2021, [arXiv:2112.05814](https://arxiv.org/abs/2112.05814).
+"""
+NOT_SHOWN = """
+- **Why** two patches are alike: colour, texture, part, or only their place.
+- Levels of two models cannot be compared: a part common to all patches raises every similarity. Compare patterns.
+- A mutual match need not be right, and a patch of plain background has many equals.
+"""
+
+
+def scale_of(datasets: Mapping[str, xr.Dataset]) -> Scale:
+    """One scale for every panel: from the smallest similarity to 1."""
+    low = min((float(dataset["similarity"].min()) for dataset in datasets.values()), default=0.0)
+    return Scale(min(low, 0.99), 1.0, "cosine similarity")
+
+
+def panel(model: ModelResult, image: int, note: str, *, shared: bool) -> Panel:
+    """Similarity of one image's patches to the query under one model."""
+    dataset = model.datasets.get("patch-similarity")
+    geometry = model.geometries[image] if model.geometries else None
+    if dataset is None or dataset.sizes["image"] <= image:
+        outside = "" if model.waiting or model.spec is None else "The point lies outside this model's crop."
+        text = model.message or outside or "computing …"
+        return Panel(model.title, model.colour, geometry=geometry, message=text, waiting=not (model.message or outside))
+    values = dataset["similarity"].values[image]
+    own = None if shared else Scale(float(values.min()), float(np.sort(values.ravel())[-2:][0]), "cosine similarity")
+    return Panel(model.title, model.colour, note, geometry, values, scale=own)
+
+
+def best_pairs(dataset: xr.Dataset, image: int, count: int) -> list[tuple[int, int, float]]:
+    """The most similar mutual matches: patch of the first image, patch of the other, similarity."""
+    one = dataset.isel(image=image)
+    match, value, mutual = (one[name].values.ravel() for name in ("match", "match_similarity", "mutual"))
+    order = [i for i in np.argsort(-value, kind="stable") if mutual[i]][:count]
+    return [(int(i), int(match[i]), float(value[i])) for i in order]
+
+
+def lines(
+    images: tuple[str, str], geometries: tuple[Geometry, Geometry], grid: tuple[int, int],
+    pairs: list[tuple[int, int, float]], colour: str, title: str,
+) -> str:  # fmt: skip
+    """Both images side by side with a line for each pair, as SVG."""
+    sizes = [pictures.load(image).size for image in images]
+    zoom = [SIDE / max(size) for size in sizes]
+    left = (0.0, sizes[0][0] * zoom[0] + 16)
+    width, height = left[1] + sizes[1][0] * zoom[1], max(size[1] * z for size, z in zip(sizes, zoom, strict=True))
+    parts = [f"<svg xmlns='http://www.w3.org/2000/svg' width='{width:.0f}' height='{height:.0f}' "
+             f"viewBox='0 0 {width:.1f} {height:.1f}'><title>{escape(title)}</title>"]  # fmt: skip
+    for image, size, z, x in zip(images, sizes, zoom, left, strict=True):
+        href = pictures.data_uri(image, SIDE, grey=True)
+        parts.append(f"<image href='{href}' x='{x:.1f}' width='{size[0] * z:.1f}' height='{size[1] * z:.1f}'/>")
+    for number_, (a, b, value) in enumerate(pairs, start=1):
+        ends = []
+        for patch, geometry, z, x in zip((a, b), geometries, zoom, left, strict=True):
+            l, t, r, d = geometry.cell(*divmod(patch, grid[1]), grid)  # noqa: E741
+            ends.append((x + (l + r) / 2 * z, (t + d) / 2 * z))
+        (x1, y1), (x2, y2) = ends
+        place = f"x1='{x1:.1f}' y1='{y1:.1f}' x2='{x2:.1f}' y2='{y2:.1f}'"
+        parts.append(f"<g><title>match {number_}: {number(value)}</title><line {place} stroke='#000' stroke-width='4'/>"
+                     f"<line {place} stroke='{colour}' stroke-width='2.2'/>")  # fmt: skip
+        parts += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='5' fill='{colour}' stroke='#fff' stroke-width='1.5'/>"
+                  for x, y in ends]  # fmt: skip
+        parts.append("</g>")
+    return "".join([*parts, "</svg>"])
+
+
+def reading(datasets: Mapping[str, xr.Dataset], facet: str) -> str:
+    """How many patches have a mutual match, and how alike they are."""
+    said = []
+    for name, dataset in datasets.items():
+        if dataset.sizes["image"] < 2:
+            return "With a second image, the patches that correspond are shown: choose one more in the sidebar."
+        mutual = dataset["mutual"].values[1].astype(bool)
+        mean = float(dataset["match_similarity"].values[1][mutual].mean()) if mutual.any() else np.nan
+        said.append(f"**{name}**: {int(mutual.sum())} of {mutual.size} patches have a mutual match, "
+                    f"mean similarity {number(mean)}")  # fmt: skip
+    return "; ".join(said) + f" (cosine of {facet}s, n = 1 pair of images)."
+
+
+def page() -> None:
+    """Draw the page."""
+    default = ("scene:0", "scene:2") if pictures.has_scenes() else ("photo:chelsea", "photo:astronaut")
+    selection = sidebar(several=True, default_images=default)
+    images = selection.images[:2]
+    selection = type(selection)(selection.models, images)
+    frame.header("What corresponds to this patch?")
+    row = frame.controls()
+    known = computing.compute({}, selection)
+    point: Point = read_point(url.first("at")) or (0.5, 0.5)
+    with row:
+        depth: Depth | None = controls.layer([model.spec for model in known.models], waiting=bool(known.jobs))
+        facet = st.segmented_control(
+            "Facet", list(FACETS), default="token", required=True, key="facet", bind="query-params"
+        )
+        scaling = st.segmented_control(
+            "Scale", ["shared", "per panel"], default="shared", required=True, key="scale", bind="query-params"
+        )
+        count = st.slider("Lines", 0, 40, 12, key="lines", bind="query-params", width=150)
+    patches = computing.patch_of_each(selection, point)
+    asked = token_layers.of_each(known.models, depth, facet=facet, of=0)
+    params: dict[str, computing.Params | None] = {}
+    for model, given in asked.items():
+        patch = patches[model]
+        params[model] = {**given, "query": patch} if given and patch else None
+    outcome = computing.compute_each({"patch-similarity": params}, selection)
+    ready = outcome.ready("patch-similarity")
+    scale = scale_of(ready) if ready and scaling == "shared" else None
+    look, documents = Look(), []
+    for i, image in enumerate(images):
+        drawn = [
+            panel(m, i, token_layers.text(m.spec, depth) if m.spec else "", shared=scaling == "shared")
+            for m in outcome.models
+        ]
+        documents.append(drawn)
+        panels.patch_panels(
+            image, drawn, scale=scale, look=look, key=f"similar-{i}", point=point if i == 0 else None,
+            on_pick=controls.pick if i == 0 else None,
+        )  # fmt: skip
+    computing.show_progress(outcome)
+    if ready:
+        st.markdown(reading(ready, facet))
+    if count and len(images) == 2:
+        draw_lines(outcome.models, (images[0], images[1]), count)
+    frame.footer(
+        how=HOW,
+        formula=FORMULA,
+        not_shown=NOT_SHOWN,
+        name="correspondence",
+        svg=(lambda: document(images[0], documents[0], scale, look, reading(ready, facet))) if ready else None,
+        png=(lambda: export.png(document(images[0], documents[0], scale, look, reading(ready, facet))))
+        if ready
+        else None,
+        csv=(lambda: frame.csv(ready)) if ready else None,
+    )
+
+
+def document(image: str, drawn: list[Panel], scale: Scale | None, look: Look, said: str) -> str:
+    """The first image's panels as SVG."""
+    return export.svg(image, drawn, scale=scale, look=look, title="Similarity to one patch", caption=said)
+
+
+def draw_lines(models: tuple[ModelResult, ...], images: tuple[str, str], count: int) -> None:
+    """The best mutual matches of every model."""
+    there = [model for model in models if "patch-similarity" in model.datasets]
+    if not there:
+        return
+    places = st.columns(min(len(there), 3), gap="medium", wrap=True)
+    for index, model in enumerate(there):
+        dataset = model.datasets["patch-similarity"]
+        pairs = best_pairs(dataset, 1, count)
+        grid = (dataset.sizes["y"], dataset.sizes["x"])
+        title = f"{len(pairs)} best mutual matches under {model.title}"
+        with places[index % len(places)]:
+            st.markdown(f"**{model.title}** · {len(pairs)} best mutual matches")
+            both = (model.geometries[0], model.geometries[1])
+            st.image(lines(images, both, grid, pairs, model.colour, title), width="stretch", alt=title)
