@@ -1,0 +1,195 @@
+"""The pages of heads, rollout, distance and token norms: figures as data, sentences as numbers."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from dashboard import head_picker, mosaic, rollout_steps
+from dashboard.views import distance, rollout, token_norms
+from model_zoo.adapter import ModelSpec
+from model_zoo.layout import AttentionLayer
+from probes.attention import AttentionRows
+from probes.attention_rollout import AttentionRollout
+
+COLOURS = {"a": "#0072B2", "b": "#E69F00"}
+
+
+def distances(seed=0, layers=4, heads=3, uniform=116.5, sem=2.0):
+    values = np.random.default_rng(seed).uniform(20, 180, (layers, heads))
+    px = {"units": "px"}
+    return xr.Dataset(
+        {
+            "distance": (("layer", "head"), values, px),
+            "distance_sem": (("layer", "head"), np.full((layers, heads), sem), px),
+            "cls_mass": (("layer", "head"), np.full((layers, heads), 0.25), {"units": "fraction of attention"}),
+            "uniform_distance": ((), uniform, px),
+            "largest_distance": ((), 294.2, px),
+        },
+        coords={"layer": np.arange(layers), "head": np.arange(heads)},
+        attrs={"n": 3, "diagonal": 316.8},
+    )
+
+
+def test_distance_draws_heads_with_errors_means_and_the_uniform_line():
+    data = {"a": distances(0), "b": distances(1)}
+    figure = distance.figure(distance.scaled(data, "px"), COLOURS)
+    points = [trace for trace in figure.data if trace.mode == "markers"]
+    assert [len(trace.y) for trace in points] == [12, 12]
+    assert list(points[0].error_y.array) == [2.0] * 12
+    lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    np.testing.assert_allclose(lines[1].y, data["b"]["distance"].values.mean(1))
+    assert [shape.y0 for shape in figure.layout.shapes] == [116.5]  # both models share it
+    assert figure.layout.yaxis.title.text == "mean attention distance (px of the input)"
+
+
+def test_fractions_of_the_diagonal_divide_everything_by_it():
+    data = {"a": distances(0), "b": distances(1, uniform=50.0)}
+    scaled = distance.scaled(data, "diagonal")
+    np.testing.assert_allclose(scaled["a"]["distance"], data["a"]["distance"] / 316.8)
+    np.testing.assert_allclose(scaled["a"]["distance_sem"], 2 / 316.8)
+    figure = distance.figure(scaled, COLOURS)
+    assert sorted(shape.y0 for shape in figure.layout.shapes) == pytest.approx([50 / 316.8, 116.5 / 316.8], abs=1e-4)
+    assert "fraction of the diagonal" in figure.layout.yaxis.title.text
+
+
+def test_layers_without_a_distance_at_the_end_are_not_drawn():
+    data = distances(0)
+    data["distance"][3] = np.nan
+    figure = distance.figure(distance.scaled({"a": data}, "px"), COLOURS)
+    assert list(figure.data[1].x) == [1, 2, 3]
+
+
+def test_the_sentence_about_distance_follows_from_the_numbers():
+    data = distances(0, uniform=100.0)
+    data["distance"][:] = np.array([[10.0, 20.0, 30.0]] * 3 + [[80.0, 90.0, 100.0]])
+    said = distance.reading(distance.scaled({"a": data}, "px"), renormalised=True)
+    assert "20 in the first layer, 90 in the last; heads from 10 to 100, 75\u202f% of them below half" in said
+    assert "n = 3 images, renormalised over the patches" in said
+
+
+def test_the_linked_chart_holds_every_head_and_a_selection():
+    data = distance.scaled({"a": distances(0), "b": distances(1)}, "px")
+    chart = distance.linked(data, COLOURS).to_dict()
+    (rows,) = chart["datasets"].values()
+    assert len(rows) == 24
+    assert {p["name"] for p in chart["params"]} == {"head"}
+    heads = distance.table(data)
+    assert head_picker.chosen([{"model": "b", "layer": 2, "head": 3}], heads) == ("b", 2, 3)
+    far = heads.loc[heads["distance"].idxmax()]
+    for nonsense in ([], [{"model": "b", "layer": 99, "head": 1}], [{"x": None}]):
+        assert head_picker.chosen(nonsense, heads) == (far["model"], far["layer"], far["head"])
+
+
+@pytest.mark.parametrize("convention", ["paper", "vit-explain"])
+@pytest.mark.parametrize(("fusion", "discard"), [("mean", 0.0), ("max", 0.5), ("min", 0.2)])
+def test_the_worked_example_is_what_the_probe_computes(convention, fusion, discard):
+    probe = AttentionRollout(fusion=fusion, discard=discard, convention=convention)
+    layers = tuple(AttentionLayer(f"blocks.{i}.attn", 2, (2, 2), 1) for i in range(2))
+    state = probe.init(spec := ModelSpec("toy", (2, 2), 1, (2, 2), ("cls",), layers, (), 0))
+    assert probe.undefined(spec) is None
+    for index, heads in enumerate(rollout_steps.TOY):
+        state = probe.update(state, AttentionRows(index, range(1), torch.arange(5), torch.from_numpy(heads)[None]))
+    result = probe.compute(state)
+    shown = rollout_steps.product(fusion, discard, convention)
+    np.testing.assert_allclose(shown[-1].values, result.rollout.values[0], rtol=1e-6)
+    steps = rollout_steps.layers(fusion, discard, convention)
+    assert len(steps[0]) == (6 if discard else 5)
+    if convention == "paper":
+        np.testing.assert_allclose(steps[0][-1].values.sum(1), 1)
+    assert f"{shown[-1].values[0, 0]:.2f}" in rollout_steps.html(shown)
+
+
+def test_the_toys_attention_rows_sum_to_one():
+    np.testing.assert_allclose(rollout_steps.TOY.sum(-1), 1)
+
+
+def rollouts(values):
+    return xr.Dataset({"rollout": (("image", "y", "x"), np.array([values], float))})
+
+
+def test_the_sentence_about_rollout_counts_patches_and_ranks():
+    data = {
+        "paper": {"a": rollouts([[0.6, 0.2], [0.1, 0.1]])},
+        "vit-explain": {"a": rollouts([[1.0, 0.4], [0.2, 0.2]])},
+    }
+    said = rollout.reading(data, 0.6)
+    assert "falls on 1 of 4; the two conventions order the patches alike to ρ = 1" in said
+    nothing = {"paper": {"a": rollouts([[np.nan, np.nan]])}}
+    assert rollout.reading(nothing, 0.6) == ""
+
+
+def norms(registers=0):
+    norm = np.ones((1, 2, 2, 3))
+    norm[0, 1, 0, 2] = 5
+    tokens = ["cls", *(f"reg{i + 1}" for i in range(registers))]
+    return xr.Dataset(
+        {
+            "norm": (("image", "layer", "y", "x"), norm),
+            "high": (("image", "layer", "y", "x"), norm > 3),
+            "prefix_norm": (("image", "layer", "token"), np.full((1, 2, len(tokens)), 2.0)),
+        },
+        coords={
+            "layer": [0, 1],
+            "token": tokens,
+            "grid_height": ("layer", [2, 2]),
+            "grid_width": ("layer", [3, 3]),
+        },
+        attrs={"factor": 3.0},
+    )
+
+
+def test_token_norms_are_drawn_in_medians_with_the_prefix_tokens():
+    data = {"a": norms(), "b": norms(4)}
+    figure = token_norms.figure(data, COLOURS, {"a": 1, "b": 1})
+    longest = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert [list(trace.y) for trace in longest] == [[1, 5], [1, 5]]
+    assert len(figure.data) == 2 + 1 + 5
+    assert "median" in figure.layout.yaxis.title.text
+    said = token_norms.reading(data, {"a": 1, "b": 1})
+    assert "**a** (no registers): 1 of 6 patches are high in layer 2; the longest is 5 medians long" in said
+    assert "**b** (4 registers)" in said
+    counted = token_norms.histogram(data, COLOURS, {"a": 1, "b": 0})
+    assert max(counted.data[0].x) == 5
+    assert max(counted.data[1].x) == 1
+
+
+def attention(layers=3, heads=2):
+    values = np.random.default_rng(0).random((1, layers, heads, 2, 4)).astype(np.float32)
+    values[0, 2, 1] = np.nan
+    return xr.DataArray(
+        values,
+        dims=("image", "layer", "head", "y", "x"),
+        coords={
+            "head_count": ("layer", [2, 2, 1]),
+            "grid_height": ("layer", [2] * 3),
+            "grid_width": ("layer", [4] * 3),
+        },
+    )
+
+
+def test_the_mosaic_puts_layers_across_and_heads_down():
+    tiles = mosaic.tiles(attention())
+    assert [(t.layer, t.head) for t in tiles] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+    canvas = mosaic.picture(tiles, None)
+    height, width = canvas.shape[0] // 2, canvas.shape[1] // 3
+    assert width == 2 * (height - 2) + 2  # a grid of 2×4 is not made square
+    assert canvas[:height, 2 * width :, 3].any()
+    assert not canvas[height:, 2 * width :, 3].any()  # layer 3 has no second head
+    figure = mosaic.figure(tiles, 1.0, "#0072B2", (1, 0))
+    assert list(figure.data[0].x) == [1, 1, 2, 2, 3]
+    assert list(figure.data[0].y) == [1, 2, 1, 2, 1]
+    frame = figure.layout.shapes[0]
+    assert (frame.x0, frame.x1, frame.y0, frame.y1) == (1.5, 2.5, 0.5, 1.5)
+    assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]
+
+
+def test_one_scale_for_all_models_ends_where_few_weights_lie_above():
+    tiles = mosaic.tiles(attention())
+    everything = np.concatenate([t.values.ravel() for t in tiles])
+    assert mosaic.ceiling([tiles]) == pytest.approx(np.percentile(everything, 99))
+    faint = [mosaic.Tile(0, 0, np.full((2, 2), 0.001))]
+    assert mosaic.ceiling([tiles, faint]) <= mosaic.ceiling([tiles])
+    shared = mosaic.picture(faint, mosaic.ceiling([tiles]))
+    own = mosaic.picture(faint, None)
+    assert not np.array_equal(shared, own)
