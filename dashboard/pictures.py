@@ -12,11 +12,11 @@ import io
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from model_zoo.images import ImageSource, open_image
@@ -194,8 +194,16 @@ def load(identity: str) -> Image.Image:
 
 def source(identity: str) -> ImageSource:
     """The picture as the probes take it."""
-    opener: Callable[[], Image.Image] = lambda: load(identity)  # noqa: E731
-    return ImageSource(identity, opener)
+    exact = partial(mask, identity) if identity.startswith("scene:") else None
+    return ImageSource(identity, partial(load, identity), exact)
+
+
+@lru_cache(maxsize=64)
+def mask(identity: str) -> np.ndarray:
+    """The object's exact mask in a procedural scene: boolean (height, width)."""
+    from model_zoo.scenes import Scenes
+
+    return Scenes().mask(int(identity.removeprefix("scene:")))
 
 
 @lru_cache(maxsize=256)

@@ -29,6 +29,7 @@ from model_zoo.images import ImageError
 from model_zoo.loading import Zoo
 from model_zoo.reference import ModelError
 from probes import runner
+from probes.base import Probe
 
 Size = Literal["native", "uncropped"]
 Value = str | int | float | bool
@@ -275,7 +276,7 @@ def compute(group: Sequence[Request], job: Job) -> list[Result]:
             job.report(f"loading {reference(model).label}")
             size = uncropped_size(*_native(model), shapes[0]) if first.size == "uncropped" else None
             adapters[model] = stack.enter_context(zoo().lease(model, image_size=size, on_progress=job.report))
-        wanted = {str(i): probes.load(r.probe)(**dict(r.params)) for i, r in enumerate(group) if r.probe}
+        wanted = {str(i): probe_of(r) for i, r in enumerate(group) if r.probe}
         images = [pictures.source(image) for image in first.images]
         done: dict[str, dict[str, xr.Dataset]] = {}
         if wanted:
@@ -283,6 +284,14 @@ def compute(group: Sequence[Request], job: Job) -> list[Result]:
         specs = {model: adapter.spec for model, adapter in adapters.items()}
         geometries = {model: tuple(adapter.geometry(s) for s in shapes) for model, adapter in adapters.items()}
     return [Result(done.get(str(i), {}), specs, geometries) for i in range(len(group))]
+
+
+def probe_of(request: Request) -> Probe:
+    """The probe of a request; a picture's id given for ``of`` becomes the picture."""
+    params: dict[str, object] = dict(request.params)
+    if isinstance(of := params.get("of"), str):
+        params["of"] = pictures.source(of)
+    return probes.load(request.probe)(**params)
 
 
 def _native(model: str) -> tuple[tuple[int, int], int]:
