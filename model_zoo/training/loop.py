@@ -45,6 +45,7 @@ class Progress:
         rate: images a second since the last report.
         eta: seconds left, if a patch always costs what it cost since the last report.
         metrics: of the last batch; ``val_*`` on validation images when they were just taken.
+        model: what would be exported now. It trains on: whoever wants to look into it copies it first.
     """
 
     step: int
@@ -55,6 +56,7 @@ class Progress:
     rate: float
     eta: float
     metrics: dict[str, float]
+    model: nn.Module
 
 
 class Normalise(nn.Module):
@@ -243,6 +245,7 @@ def train(
                 rate=rate,
                 eta=_remaining_cost(config, done) / stage.cost / rate,
                 metrics=metrics,
+                model=exported(),
             )
             losses, reported_at = [], time.monotonic()
 

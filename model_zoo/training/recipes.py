@@ -10,7 +10,7 @@ RECIPES: dict[str, TrainConfig] = {
     "scenes-resnet": TrainConfig(
         objective="supervised",
         architecture="scenes_resnet",
-        stages=(Stage(16_000, 112, (0.0, 1.0)), Stage(22_400, 112)),
+        stages=(Stage(12_800, 112, (0.0, 1.0)), Stage(19_200, 112)),
         lr=2e-3,
         precision="bfloat16",
         **_MUON,
@@ -41,14 +41,14 @@ RECIPES: dict[str, TrainConfig] = {
     "scenes-vit-mae": TrainConfig(
         objective="mae",
         architecture="scenes_vit",
-        stages=(Stage(9_600, 112, (0.0, 1.0)), Stage(25_600, 112)),
+        stages=(Stage(9_600, 112, (0.0, 1.0)), Stage(22_400, 112)),
         lr=2e-3,
         **_MUON,
     ),
     "scenes-deit-distilled": TrainConfig(
         objective="distilled",
         architecture="scenes_deit_distilled",
-        stages=(Stage(12_800, 112, (0.0, 1.0), drop=0.75), Stage(19_200, 112, drop=0.75), Stage(3_840, 112)),
+        stages=(Stage(12_800, 112, (0.0, 1.0), drop=0.75), Stage(16_000, 112, drop=0.75), Stage(1_920, 112)),
         lr=2e-3,
         teacher="model_zoo/weights/scenes-resnet",
         **_MUON,
