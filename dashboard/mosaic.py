@@ -105,4 +105,4 @@ def figure(maps: list[Tile], high: float | None, colour: str, chosen: tuple[int,
         constraintoward="top",
         **quiet,
     )
-    return drawn.update_layout(plot_bgcolor="rgba(0,0,0,0)", dragmode=False, clickmode="event+select")
+    return drawn.update_layout(plot_bgcolor="rgba(0,0,0,0)", hovermode="closest")

@@ -48,15 +48,28 @@ NOT_SHOWN = """
 """
 
 
+def linked_head(index: int) -> tuple[int, int] | None:
+    """Layer and head, from 1, that the link names for the n-th model; None when it names none."""
+    layer, _, head = (*url.get("heads"), *[""] * (index + 1))[index].partition(".")
+    if not (layer.isascii() and layer.isdigit() and head.isascii() and head.isdigit()):
+        return None
+    return int(layer[:4]), int(head[:4])
+
+
+def choose(index: int, layer: int, head: int) -> None:
+    """Put the n-th model's layer and head, from 1, into the link."""
+    linked = [*url.get("heads"), *["-"] * (index + 1)]
+    linked[index] = f"{layer}.{head}"
+    url.put("heads", *linked[: max(len(url.get("heads")), index + 1)])
+
+
 def chosen_head(model: ModelResult, index: int) -> tuple[int, int]:
-    """Layer and head, from 0, that the link or the last click names for the n-th model; else the last layer's first."""
+    """Layer and head, from 0, of the n-th model: the link's, else the first of the last layer."""
     dataset = model.datasets["attention-maps"]
     layers, heads = dataset.sizes["layer"], dataset["head_count"].values
-    layer, _, head = url.first(f"head{index}").partition(".")
-    if layer.isascii() and layer.isdigit() and head.isascii() and head.isdigit():
-        found = min(max(int(layer[:4]), 1), layers) - 1
-        return found, min(max(int(head[:4]), 1), int(heads[found])) - 1
-    return layers - 1, 0
+    layer, head = linked_head(index) or (layers, 1)
+    layer = min(max(layer, 1), layers)
+    return layer - 1, min(max(head, 1), int(heads[layer - 1])) - 1
 
 
 def overview(model: ModelResult, index: int, tiles: list[mosaic.Tile], high: float | None, width: int) -> None:
@@ -68,7 +81,7 @@ def overview(model: ModelResult, index: int, tiles: list[mosaic.Tile], high: flo
     def picked() -> None:
         points = (st.session_state.get(key) or {}).get("selection", {}).get("points", [])
         if points:
-            url.put(f"head{index}", f"{int(points[0]['x'])}.{int(points[0]['y'])}")
+            choose(index, int(points[0]["x"]), int(points[0]["y"]))
 
     figure = mosaic.figure(tiles, high, model.colour, chosen_head(model, index))
     layers, heads = len({t.layer for t in tiles}), len({t.head for t in tiles})

@@ -6,7 +6,8 @@ import torch
 import xarray as xr
 
 from dashboard import head_picker, mosaic, rollout_steps
-from dashboard.views import distance, rollout, token_norms
+from dashboard.computing import ModelResult
+from dashboard.views import distance, heads, rollout, token_norms
 from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
 from probes.attention import AttentionRows
@@ -74,11 +75,11 @@ def test_the_linked_chart_holds_every_head_and_a_selection():
     (rows,) = chart["datasets"].values()
     assert len(rows) == 24
     assert {p["name"] for p in chart["params"]} == {"head"}
-    heads = distance.table(data)
-    assert head_picker.chosen([{"model": "b", "layer": 2, "head": 3}], heads) == ("b", 2, 3)
-    far = heads.loc[heads["distance"].idxmax()]
+    table = distance.table(data)
+    assert head_picker.chosen([{"model": "b", "layer": 2, "head": 3}], table) == ("b", 2, 3)
+    far = table.loc[table["distance"].idxmax()]
     for nonsense in ([], [{"model": "b", "layer": 99, "head": 1}], [{"x": None}]):
-        assert head_picker.chosen(nonsense, heads) == (far["model"], far["layer"], far["head"])
+        assert head_picker.chosen(nonsense, table) == (far["model"], far["layer"], far["head"])
 
 
 @pytest.mark.parametrize("convention", ["paper", "vit-explain"])
@@ -193,3 +194,22 @@ def test_one_scale_for_all_models_ends_where_few_weights_lie_above():
     shared = mosaic.picture(faint, mosaic.ceiling([tiles]))
     own = mosaic.picture(faint, None)
     assert not np.array_equal(shared, own)
+
+
+def test_a_chosen_head_goes_into_the_link_and_nonsense_falls_back(monkeypatch):
+    held: dict[str, tuple[str, ...]] = {}
+    monkeypatch.setattr(heads.url, "get", lambda name: held.get(name, ()))
+    monkeypatch.setattr(heads.url, "put", lambda name, *values: held.__setitem__(name, values))
+    heads.choose(1, 5, 2)
+    assert held["heads"] == ("-", "5.2")
+    heads.choose(0, 12, 1)
+    assert held["heads"] == ("12.1", "5.2")
+    assert [heads.linked_head(i) for i in range(3)] == [(12, 1), (5, 2), None]
+    dataset = xr.Dataset({"attention": attention()})
+    model = ModelResult("m", "m", "#000", None, (), {"attention-maps": dataset})
+    assert heads.chosen_head(model, 1) == (2, 0)  # layer 5 of 3, which has one head
+    for nonsense in ("x", "3", "0.0", "²..1", "-1.2"):
+        held["heads"] = (nonsense,)
+        layer, head = heads.chosen_head(model, 0)
+        assert 0 <= layer < 3
+        assert head == 0
