@@ -61,8 +61,8 @@ class AttentionRelevance(Probe):
         integrated gradients are signed and sum to the target's value minus its value for the mean colour. NaN where
         the method gives one and the same value everywhere, e.g. nothing positive; ``vanished`` (image) says so.
         ``target_value``, ``target_class`` and ``target_name`` (image): what was explained; class −1 is a similarity.
-        ``top_class``, ``top_probability`` and ``top_name`` (image, rank): the model's likeliest classes, at most five;
-        absent for a similarity.
+        ``target_probability`` (image), and ``top_class``, ``top_probability`` and ``top_name`` (image, rank), its
+        five likeliest classes or fewer: absent for a similarity.
         The attribute ``readout`` names the row: ``cls``, ``pool`` (SigLIP's query) or ``mean`` over the patches where
         the model averages them; then the part that stayed in place through the residuals is left out.
 
@@ -153,12 +153,18 @@ class AttentionRelevance(Probe):
 
 
 def _likeliest(state: _State, images: list[int]) -> xr.Dataset:
-    """The classes of the highest probabilities."""
+    """Probabilities of the class explained and of the likeliest classes."""
     probabilities = np.stack([state.probabilities[i] for i in images])
     top = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
     names = [[_name(state.spec, index) for index in row] for row in top]
+    chosen = np.array([[state.classes[i]] for i in images])
     return xr.Dataset(
         {
+            "target_probability": (
+                "image",
+                np.take_along_axis(probabilities, chosen, 1)[:, 0],
+                {"units": "probability"},
+            ),
             "top_class": (("image", "rank"), top, {"units": "index"}),
             "top_probability": (("image", "rank"), np.take_along_axis(probabilities, top, 1), {"units": "probability"}),
         },
