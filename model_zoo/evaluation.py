@@ -8,6 +8,7 @@ labelled images of one's own: what applies to them.
 
 import argparse
 import csv
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from model_zoo.images import ImageError, ImageSource, sources
 from model_zoo.reference import ModelError
 from model_zoo.scenes import CLASSES, PROBE_BANK_SEED, Scenes
 
-BANK = 4000
+BANK = 2000
 """Scenes on which k-NN and linear probes stand."""
 HEAD_SCENES = 200
 """Scenes, of the bank, by which the best head is chosen."""
@@ -81,7 +82,8 @@ def evaluate_scenes(adapter: Adapter, count: int, bank_size: int = BANK, kind: s
 
     Args:
         adapter: the model.
-        count: how many scenes; the figures' standard error is at most 0.5 / sqrt(count).
+        count: how many scenes; the figures' standard error is at most 0.5 / sqrt(count). Shape bias is measured on
+            half as many.
         bank_size: scenes behind k-NN and linear probe.
         kind: ``cls`` or ``mean`` features; None chooses the one that the model's objective trains.
 
@@ -90,20 +92,21 @@ def evaluate_scenes(adapter: Adapter, count: int, bank_size: int = BANK, kind: s
     """
     held_out = _scenes(adapter, Scenes(), count)
     bank = _scenes(adapter, Scenes(seed=PROBE_BANK_SEED), bank_size)
-    conflict = _scenes(adapter, Scenes(cue_conflict=True), count)
-    model = adapter.module
-    code, known = extract(model, held_out.images), extract(model, bank.images)
+    conflict = _scenes(adapter, Scenes(cue_conflict=True), (count + 1) // 2)
+    model, knows_classes = adapter.module, adapter.spec.labels == CLASSES
+    known = extract(model, bank.images)
+    code = extract(model, held_out.images, logits=knows_classes)
+    answers = extract(model, conflict.images, logits=knows_classes)
     kind = kind or feature_kind(adapter, known)
     probe = fit_linear(known[kind], bank.labels)
     linear = _share(torch.from_numpy(probe(code[kind])), held_out.labels.cpu())
 
     top1 = top5 = None
-    if adapter.spec.labels == CLASSES:
-        logits = _logits(adapter, held_out.images)
-        top1, top5 = _top(logits, held_out.labels, 1), _top(logits, held_out.labels, 5)
-        decided = _logits(adapter, conflict.images).argmax(1).cpu()
+    if knows_classes:
+        top1, top5 = (_top(code["logits"], held_out.labels, k) for k in (1, 5))
+        decided = answers["logits"].argmax(1).cpu()
     else:
-        decided = torch.from_numpy(probe(extract(model, conflict.images)[kind]))
+        decided = torch.from_numpy(probe(answers[kind]))
     assert conflict.surfaces is not None
     for_shape = int((decided == conflict.labels.cpu()).sum())
     for_surface = int((decided == conflict.surfaces.cpu()).sum())
@@ -166,13 +169,22 @@ def _scenes(adapter: Adapter, scenes: Scenes, count: int) -> _Known:
     """Scenes as ``scenes:N`` shows them, 224 px, resized to the model's input."""
     mean = torch.tensor(adapter.config["mean"], device=adapter.device)[:, None, None]
     std = torch.tensor(adapter.config["std"], device=adapter.device)[:, None, None]
-    size = adapter.input_size
+    small = _rendered(scenes, count, adapter.input_size)
+    assert small.masks is not None
+    assert small.surfaces is not None
+    device = adapter.device
+    images = (small.images.to(device).float() / 255 - mean) / std
+    return _Known(images, small.labels.to(device), small.masks.to(device), small.surfaces.to(device))
+
+
+@functools.lru_cache(maxsize=3)
+def _rendered(scenes: Scenes, count: int, size: tuple[int, int]) -> _Known:
+    """Scenes as bytes at a model's input size, kept for the next model."""
     images, masks, labels, surfaces = [], [], [], []
     for start in range(0, count, BATCH):
-        batch = scenes.batch(range(start, min(start + BATCH, count)), adapter.device)
+        batch = scenes.batch(range(start, min(start + BATCH, count)))
         # On bytes and the CPU, where torch resizes as Pillow does in the model's own transform, within a level of 255.
-        small = F.interpolate(batch.images.cpu(), size=size, mode="bicubic", antialias=True).to(adapter.device)
-        images.append((small.float() / 255 - mean) / std)
+        images.append(F.interpolate(batch.images, size=size, mode="bicubic", antialias=True))
         share = F.interpolate(batch.masks[:, None].float(), size=size, mode="bilinear", antialias=True)
         masks.append(share[:, 0] > 0.5)
         labels.append(batch.labels)

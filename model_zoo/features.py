@@ -13,17 +13,18 @@ BATCH = 64
 
 
 @torch.no_grad()
-def extract(model: nn.Module, images: Tensor, batch_size: int = BATCH) -> dict[str, Tensor]:
+def extract(model: nn.Module, images: Tensor, batch_size: int = BATCH, *, logits: bool = False) -> dict[str, Tensor]:
     """Features of a timm model in evaluation mode.
 
     Args:
         model: any timm model with ``forward_features``.
         images: normalised, (B, 3, H, W).
         batch_size: images a forward pass.
+        logits: give the classifier's answers, too.
 
     Returns:
         ``cls`` (B, D) after the last norm, where there is a class token, and ``mean`` (B, D), the mean of the patch
-        tokens or of the last feature map.
+        tokens or of the last feature map; ``logits`` (B, classes) if asked for.
     """
     network: Any = model
     parts: dict[str, list[Tensor]] = {}
@@ -36,6 +37,8 @@ def extract(model: nn.Module, images: Tensor, batch_size: int = BATCH) -> dict[s
             prefix = getattr(network, "num_prefix_tokens", 0)
             pooled = {"cls": out[:, 0]} if getattr(network, "cls_token", None) is not None else {}
             pooled["mean"] = out[:, prefix:].mean(1)
+        if logits:
+            pooled["logits"] = network.forward_head(out)
         for name, value in pooled.items():
             parts.setdefault(name, []).append(value.float())
     return {name: torch.cat(value) for name, value in parts.items()}

@@ -142,6 +142,6 @@ def page() -> None:
         low, high = (palette.number(found[name]["shape bias"]) for name in (least, most))
         st.markdown(
             f"**{most}** goes by shape most (shape bias {high}), **{least}** least ({low}); "
-            "n = 2,000 cue-conflict scenes each, answers that name neither left out."
+            "n = 1,000 cue-conflict scenes each, answers that name neither left out."
         )
     frame.footer(how=HOW, formula=FORMULA, not_shown=NOT_SHOWN, name="scenes", csv=table)
