@@ -89,8 +89,8 @@ def test_the_worked_example_is_what_the_probe_computes(convention, fusion, disca
     layers = tuple(AttentionLayer(f"blocks.{i}.attn", 2, (2, 2), 1) for i in range(2))
     state = probe.init(spec := ModelSpec("toy", (2, 2), 1, (2, 2), ("cls",), layers, (), 0))
     assert probe.undefined(spec) is None
-    for index, heads in enumerate(rollout_steps.TOY):
-        state = probe.update(state, AttentionRows(index, range(1), torch.arange(5), torch.from_numpy(heads)[None]))
+    for index, weights in enumerate(rollout_steps.TOY):
+        state = probe.update(state, AttentionRows(index, range(1), torch.arange(5), torch.from_numpy(weights)[None]))
     result = probe.compute(state)
     shown = rollout_steps.product(fusion, discard, convention)
     np.testing.assert_allclose(shown[-1].values, result.rollout.values[0], rtol=1e-6)
