@@ -6,7 +6,7 @@ widget: the models, the images, the layer and the clicked point. ``begin`` runs 
 
 import streamlit as st
 
-NAMES = ("model", "image", "set", "layer", "head", "heads", "query", "at", "pick", "target", "of")
+NAMES = ("model", "image", "set", "layer", "head", "heads", "query", "at", "pick", "target", "of", "box")
 _CHOSEN, _PUBLISHED, _PAGE, _NOTES, _ARRIVED = "chosen", "published", "page", "notes", "arrived"
 
 

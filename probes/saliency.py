@@ -107,7 +107,9 @@ class Overlap:
     mass_inside: float
 
 
-def overlap(values: np.ndarray, mask: np.ndarray, geometry: Geometry, tau: float) -> Overlap:
+def overlap(
+    values: np.ndarray, mask: np.ndarray, geometry: Geometry, tau: float, covered: np.ndarray | None = None
+) -> Overlap:
     r"""Hold one map against the object's true mask, within what the model sees.
 
     .. math::
@@ -117,10 +119,18 @@ def overlap(values: np.ndarray, mask: np.ndarray, geometry: Geometry, tau: float
     with :math:`M_\tau` the patches of the mass mask as squares, :math:`O` the object in pixels and :math:`c_p` the part
     of patch p that it covers. Pointing: 1 if the centre of the highest patch lies on the object.
 
+    Args:
+        values: the map (rows, columns); what is negative counts as nothing.
+        mask: boolean (height, width), in pixels of the original image.
+        geometry: where the model's input lies in the original.
+        tau: share of the mass in the mass mask.
+        covered: `coverage` of the mask, where it is known already.
+
     Returns:
         NaN for a map without values, or an object outside of the model's crop.
     """
-    covered = coverage(mask, geometry, (values.shape[0], values.shape[1]))
+    if covered is None:
+        covered = coverage(mask, geometry, (values.shape[0], values.shape[1]))
     positive = np.clip(values.astype(np.float64), 0, None)
     total = positive.sum()
     if not (np.isfinite(total) and total > 0 and covered.sum() > 0):
