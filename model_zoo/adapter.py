@@ -139,7 +139,7 @@ class Adapter:
             prefix=layout.prefix,
             layers=layout.layers,
             points=tuple(layout.taps),
-            classes=int(getattr(self.module, "num_classes", 0) or 0),
+            classes=_classes(self.module),
             no_attention=layout.no_attention,
             labels=class_names(self.module),
         )
@@ -192,6 +192,13 @@ class Adapter:
             return Geometry(size, (0.0, 0.0, float(size[0]), float(size[1])), self.input_size)
         mode: CropMode = self.config.get("crop_mode") or "center"
         return Geometry(size, _seen(size, self.input_size, self.config["crop_pct"], mode), self.input_size)
+
+
+def _classes(module: nn.Module) -> int:
+    """Classes of the classifier; none where the head projects into a space shared with text (CLIP not fine-tuned)."""
+    config = getattr(module, "pretrained_cfg", {})
+    projects = "_clip_" in (config.get("architecture") or "") and "ft_in" not in (config.get("tag") or "")
+    return 0 if projects else int(getattr(module, "num_classes", 0) or 0)
 
 
 def _seen(

@@ -22,6 +22,7 @@ class AttentionLayer:
             (CaiT: only CLS asks) or ``pool`` (SigLIP: a learned query pools the tokens).
         window: window height and width, patches; (0, 0) where there is none.
         shift: how far the windows are rolled, patches.
+        cls: whether the first prefix token is a CLS token; not so in models with registers alone.
         is_distribution: whether a row is non-negative and sums to one; not so where heads are mixed after the softmax.
     """
 
@@ -32,6 +33,7 @@ class AttentionLayer:
     kind: Kind = "global"
     window: tuple[int, int] = (0, 0)
     shift: tuple[int, int] = (0, 0)
+    cls: bool = True
     is_distribution: bool = True
 
     @property
@@ -47,7 +49,12 @@ class AttentionLayer:
     @property
     def has_cls(self) -> bool:
         """Whether query row 0 is the CLS token, or the one query that pools in its stead."""
-        return self.kind in ("class", "pool") or self.prefix > 0
+        return self.kind in ("class", "pool") or (self.cls and self.prefix > 0)
+
+    @property
+    def reach(self) -> int:
+        """Tokens that one query can attend to: those of its window, or all keys."""
+        return self.window[0] * self.window[1] if self.kind == "window" else self.keys
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ def describe(model: nn.Module, input_size: tuple[int, int]) -> Layout:
     patch = _patch(model)
     grid = (input_size[0] // patch, input_size[1] // patch) if patch else (0, 0)
     prefix = _prefix(model)
-    layers = tuple(_attention_layers(model, grid, len(prefix)))
+    layers = tuple(_attention_layers(model, grid, prefix))
     reason = None if layers else _no_attention(model)
     return Layout(patch, grid, prefix, layers, _taps(model, layers, len(prefix), grid), reason)
 
@@ -98,15 +105,17 @@ def describe(model: nn.Module, input_size: tuple[int, int]) -> Layout:
 def _no_attention(model: nn.Module) -> str:
     name = type(model).__name__
     if any("attention" in type(m).__name__.lower() or hasattr(m, "num_heads") for m in model.modules()):
-        return f"{name} pools its keys or mixes attention with convolution, so its rows are no maps over the patches"
+        return f"{name} does not attend over one sequence of patches, so its rows are no maps that could be compared"
     return f"{name} is a convolutional network: it has no attention"
 
 
 def _patch(model: nn.Module) -> int:
-    embed = getattr(model, "patch_embed", None) or getattr(model, "pixel_embed", None)
+    embed: Any = getattr(model, "patch_embed", None) or getattr(model, "pixel_embed", None)
     size = getattr(embed, "patch_size", None)
-    if size is None:
+    if size is None or (isinstance(size, tuple) and size[0] != size[1]):
         return 0
+    if hasattr(embed, "feat_ratio"):  # counts a convolutional stem, too
+        return int(embed.feat_ratio(as_scalar=True))
     return int(size[0] if isinstance(size, tuple) else size)
 
 
@@ -121,34 +130,34 @@ def _has(model: nn.Module, attribute: str) -> bool:
     return getattr(model, attribute, None) is not None
 
 
-def _attention_layers(model: nn.Module, grid: tuple[int, int], prefix: int) -> Iterator[AttentionLayer]:
+def _attention_layers(model: Any, grid: tuple[int, int], names: tuple[str, ...]) -> Iterator[AttentionLayer]:
+    prefix, cls = len(names), "cls" in names
     for name, module in model.named_modules():
         kind = type(module).__name__
         heads = int(getattr(module, "num_heads", 0) or 0)
         if kind == "WindowAttention" and heads:
             block: Any = model.get_submodule(name.rpartition(".")[0])
-            yield AttentionLayer(
-                name,
-                heads,
-                _pair(block.input_resolution),
-                0,
-                "window",
-                _pair(block.window_size),
-                _pair(block.shift_size),
-            )
+            if not hasattr(block, "input_resolution"):
+                continue
+            size, window, shift = (_pair(v) for v in (block.input_resolution, block.window_size, block.shift_size))
+            yield AttentionLayer(name, heads, size, 0, "window", window, shift)
         elif kind == "ClassAttn":
             yield AttentionLayer(name, heads, grid, prefix, "class")
         elif kind in ("TalkingHeadAttn", "GPSA"):  # these run before CLS joins the patches
             yield AttentionLayer(name, heads, grid, 0, is_distribution=kind != "TalkingHeadAttn")
         elif kind == "AttentionPoolLatent" and heads and module.latent_len == 1:
-            yield AttentionLayer(name, heads, grid, prefix, "pool")
+            yield AttentionLayer(name, heads, grid, prefix if model.pool_include_prefix else 0, "pool")
         elif heads and name.endswith((".attn", ".attn_out")) and hasattr(module, "attn_drop") and _plain(model):
-            yield AttentionLayer(name, heads, grid, prefix)
+            yield AttentionLayer(name, heads, grid, prefix, cls=cls)
 
 
 def _plain(model: nn.Module) -> bool:
-    """Whether the model keeps one token sequence of prefix and patches from the first block to the last."""
-    return isinstance(getattr(model, "blocks", None), (nn.ModuleList, nn.Sequential)) and _patch(model) > 0
+    """Whether every block attends over one sequence of prefix and patches, from the first block to the last."""
+    blocks = getattr(model, "blocks", None)
+    if not isinstance(blocks, (nn.ModuleList, nn.Sequential)) or not _patch(model):
+        return False
+    across_channels = any(type(module).__name__ == "XCA" for module in model.modules())
+    return not across_channels and not any(getattr(block, "window_size", 0) for block in blocks)
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -174,8 +183,6 @@ def _blocks(model: Any) -> list[tuple[str, nn.Module]]:
 
 def _taps(model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, grid: tuple[int, int]) -> dict[str, Tap]:
     blocks = _blocks(model)
-    if not blocks:
-        return {}
     last = getattr(model, "output_fmt", "NCHW") == "NHWC"
     of_block = {layer.name.rpartition(".")[0]: layer for layer in layers}
 
@@ -183,7 +190,7 @@ def _taps(model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, gri
         layer = of_block.get(block)
         return Tap(path, side, layer.prefix if layer else prefix, layer.grid if layer else grid, last)
 
-    taps = {"embed": tap(blocks[0][0], "in", blocks[0][0])}
+    taps = {"embed": tap(blocks[0][0], "in", blocks[0][0])} if blocks else {}
     for index, (path, block) in enumerate(blocks):
         if path.startswith("blocks_token_only"):
             continue  # only CLS is carried on there
@@ -193,7 +200,7 @@ def _taps(model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, gri
             windowed = type(inner).__name__ == "WindowAttention"
             if inner is not None and not windowed:
                 taps[f"{point}.{index}"] = tap(f"{path}.{child}", "out", path)
-    if isinstance(getattr(model, "norm", None), nn.Module):
+    if blocks and isinstance(getattr(model, "norm", None), nn.Module):
         taps["norm"] = Tap("norm", "out", prefix, grid, last)
     for index, layer in enumerate(layers):
         module = model.get_submodule(layer.name)

@@ -111,7 +111,7 @@ class Attention:
         index = self._index(queries)
         if self._windows is not None:
             return AttentionRows(self.index, self.images, index, self._scatter(index), source=self)
-        contiguous = bool(len(index)) and int(index[-1]) - int(index[0]) + 1 == len(index)
+        contiguous = len(index) > 0 and bool((index.diff() == 1).all())
         chosen = slice(int(index[0]), int(index[-1]) + 1) if contiguous else index
         if self._weights is not None:
             return AttentionRows(self.index, self.images, index, self._weights[:, :, chosen], source=self)

@@ -67,6 +67,8 @@ class AttentionMaps(Probe):
         beyond = [layer for layer in self._chosen(spec) if layer >= len(spec.layers)]
         if beyond:
             return f"{spec.name} has the layers 0 to {len(spec.layers) - 1}: there is no layer {beyond[0]}"
+        if all(self.used(spec.layers[layer]) == "none" for layer in self._chosen(spec)):
+            return f"only CLS asks in the chosen layers of {spec.name}; choose the query cls, or other layers"
         return None
 
     def queries(self, spec: ModelSpec, layer: int) -> slice | Sequence[int] | None:

@@ -16,13 +16,17 @@ from probes.base import Probe, layer_coordinates
 
 UNITS = {
     "entropy": "nats",
-    "entropy_normalised": "fraction of the log of the number of keys",
+    "entropy_normalised": "fraction of the log of the keys within reach",
     "nmi": "fraction",
     "mass_cls": "fraction of attention",
     "mass_distillation": "fraction of attention",
     "mass_register": "fraction of attention",
     "mass_patch": "fraction of attention",
 }
+
+
+CANCELS = 0.05
+"""Where patches receive less than this, sums over them are formed directly and not as differences."""
 
 
 @dataclass
@@ -58,12 +62,14 @@ class AttentionStatistics(Probe):
 
     Returns:
         (layer, head) each, and ``*_sem``, the standard error of the mean over images (NaN for one image):
-        ``entropy``: nats, 0 to the log of the number of keys. ``entropy_normalised``: divided by that log, 0 to 1.
+        ``entropy``: nats, 0 to the log of the number of keys within reach: all, or a window's. ``entropy_normalised``:
+        divided by that log, 0 to 1.
         ``nmi``: 0 (all queries attend alike) to 1. ``mass_cls``, ``mass_distillation``, ``mass_register``,
         ``mass_patch``: what patch queries give to each token type; they sum to 1. NaN for a token type the layer
         does not have, and for NMI where a single token asks (class attention, pooling), whose other numbers are that
-        token's own. Talking heads (CaiT) mix heads after the softmax: their rows are no distributions, so entropy and
-        NMI are NaN and masses may leave 0 to 1.
+        token's own, and in windows, where it would measure the windows. A window that reaches over the edge gives part
+        of its attention to padding, which no mass counts. Talking heads (CaiT) mix heads after the softmax: their rows
+        are no distributions, so entropy and NMI are NaN and masses may leave 0 to 1.
 
     Note:
         High entropy is not unimportance, and mass is blind to the size of the values. Entropies in nats are not
@@ -147,7 +153,10 @@ def _sums(layer: AttentionLayer, seen: AttentionRows, prefix_names: tuple[str, .
     outside = torch.special.entr(special).double().sum(-1)
     floor = torch.finfo(mass.dtype).tiny
     safe = mass.clamp_min(floor)
-    negentropy = (outside - entropy) / safe - safe.double().log()
+    if float(mass.min()) > CANCELS:
+        negentropy = (outside - entropy) / safe - safe.double().log()
+    else:  # the difference above would lose its digits
+        negentropy = -torch.special.entr(inside.double() / safe.double().unsqueeze(-1)).sum(-1)
     return _Open(
         rows=weights.shape[2],
         entropy=entropy.sum(-1),
@@ -163,9 +172,9 @@ def _close(layer: AttentionLayer, sums: _Open) -> np.ndarray:
     entropy = sums.entropy / n if layer.is_distribution else sums.entropy * torch.nan
     p = sums.columns / n
     marginal = torch.special.entr(p).sum(-1)
-    defined = n > 1 and layer.is_distribution
+    defined = n > 1 and layer.is_distribution and layer.kind != "window"
     information = (sums.negentropy / n + marginal).clamp_min(0)
     nmi = information / (log(n) * marginal).sqrt() if defined else information * torch.nan
     masses = sums.masses / n
-    columns = [entropy, entropy / log(layer.keys), nmi, *masses.unbind(-1)]
+    columns = [entropy, entropy / log(layer.reach), nmi, *masses.unbind(-1)]
     return torch.stack(columns, 1).cpu().numpy()

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -102,23 +103,25 @@ def forward(
         raise ValueError(f"{adapter.spec.name} has no point {unknown[0]!r}; it has {', '.join(adapter.layout.taps)}")
     seen: Counter[str] = Counter()
     module: Any = adapter.module
-    with adapter.lock, ExitStack() as stack:
-        for point in points:
-            for handle in _tap(adapter, point, images, on_tokens, seen):
-                stack.callback(handle.remove)
-        if on_attention or any(p.startswith(("query.", "key.", "value.")) for p in points):
-            watch = _Watch(adapter, images, on_attention, on_tokens, points, seen)
-            for handle in watch.hooks():
-                stack.callback(handle.remove)
-            stack.enter_context(watch)
-        hidden = module.forward_features(inputs)
-        logits: Tensor = module.forward_head(hidden)
-    if on_tokens is not None:
-        for point in ("features", "logits"):
-            if point in points:
-                values = logits if point == "logits" else module.forward_head(hidden, pre_logits=True)
-                seen[point] += 1
-                on_tokens(Tokens(point, images, values.flatten(1).unsqueeze(1).detach(), 0, (1, 1)))
+    with adapter.lock:
+        with ExitStack() as stack:
+            for point in points:
+                for handle in _tap(adapter, point, images, on_tokens, seen):
+                    stack.callback(handle.remove)
+            if on_attention or any(p.startswith(("query.", "key.", "value.")) for p in points):
+                watch = _Watch(adapter, images, on_attention, on_tokens, points, seen)
+                for handle in watch.hooks():
+                    stack.callback(handle.remove)
+                stack.enter_context(watch)
+            hidden = module.forward_features(inputs)
+            logits: Tensor = module.forward_head(hidden)
+        features = module.forward_head(hidden, pre_logits=True) if "features" in points else logits
+    for point, values in (("features", features), ("logits", logits)):
+        if point in points:
+            seen[point] += 1
+            if on_tokens is not None:
+                with full_precision(adapter):
+                    on_tokens(Tokens(point, images, values.flatten(1).unsqueeze(1).detach(), 0, (1, 1)))
     expected = set(points) | ({layer.name for layer in adapter.spec.layers} if on_attention else set())
     wrong = {name: seen[name] for name in sorted(expected) if seen[name] != 1}
     if wrong:
@@ -128,6 +131,11 @@ def forward(
             "the model does not run the way its layout says"
         )
     return logits
+
+
+def full_precision(adapter: Adapter) -> AbstractContextManager[object]:
+    """Keeps a model's autocast away from the probes' own arithmetic: scores and sums are float32 at least."""
+    return torch.autocast(adapter.device.type, enabled=False)
 
 
 def _tap(
@@ -140,7 +148,8 @@ def _tap(
     def take(value: Tensor) -> None:
         seen[point] += 1
         if on_tokens is not None:
-            on_tokens(_tokens(point, images, value.detach(), tap))
+            with full_precision(adapter):
+                on_tokens(_tokens(point, images, value.detach(), tap))
 
     module = adapter.module.get_submodule(tap.module)
     if tap.side == "in":
@@ -213,7 +222,8 @@ class _Watch(TorchFunctionMode):
             if point in self.points and self.on_tokens is not None:
                 self.seen[point] += 1
                 tokens = tensor.detach().transpose(1, 2).flatten(2)
-                self.on_tokens(_tokens(point, self.images, tokens, self.adapter.layout.taps[point]))
+                with full_precision(self.adapter):
+                    self.on_tokens(_tokens(point, self.images, tokens, self.adapter.layout.taps[point]))
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         self._take(query=query, key=key, bias=attn_mask, scale=scale)
 
@@ -223,7 +233,8 @@ class _Watch(TorchFunctionMode):
         layer = self.adapter.spec.layers[self.running]
         self.seen[layer.name] += 1
         if self.on_attention is not None:
-            self.on_attention(Attention(self.running, layer, self.images, **given))
+            with full_precision(self.adapter):
+                self.on_attention(Attention(self.running, layer, self.images, **given))
 
 
 def same_device(adapter: Adapter, inputs: Tensor) -> Tensor:

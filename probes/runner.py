@@ -49,6 +49,8 @@ def run(
         ``result[probe][label]``, and ``result[probe][label_a+label_b]`` for every two models of a probe that compares
         models; a Dataset without variables and with ``attrs["undefined"]`` where a probe is not defined for a model.
     """
+    if not images and any(probe.reads - {"weights"} for probe in probes.values()):
+        raise ValueError("There is no image to measure; give at least one.")
     folds = {label: Fold(adapter, probes) for label, adapter in models.items()}
     chosen = {label: choose(dtype, adapter, len(images)) for label, adapter in models.items()}
     wanted = {label: adapter for label, adapter in models.items() if folds[label].needs_images}

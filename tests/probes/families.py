@@ -18,6 +18,7 @@ FAMILIES: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "vit_small_patch8_224": ((32, 48), SMALL),
     "vit_small_patch14_dinov2": ((56, 84), SMALL),
     "vit_small_patch14_reg4_dinov2": ((84, 56), SMALL),  # five
+    "vit_medium_patch16_reg4_gap_256": ((64, 96), SMALL),  # four registers and no CLS
     "vit_small_patch16_dinov3": ((64, 96), SMALL),  # five, rotary
     "vit_base_patch16_siglip_224": ((64, 96), SMALL),  # none, and a pooling query
     "vit_base_patch16_clip_224": ((64, 96), SMALL),

@@ -78,6 +78,12 @@ def test_what_the_model_does_not_have_is_said(parameters: dict[str, str], says: 
     assert says in measure(peaked("vit_tiny_patch16_224"), noise(1), **parameters).attrs["undefined"]
 
 
+def test_layers_in_which_no_patch_asks_are_said() -> None:
+    spec = peaked("cait_xxs24_224").spec
+    assert "only CLS asks" in (AttentionMaps(query="1:1", layers=str(len(spec.layers) - 1)).undefined(spec) or "")
+    assert AttentionMaps(query="1:1").undefined(spec) is None
+
+
 def test_no_attention_is_said() -> None:
     assert "convolutional" in (AttentionMaps().undefined(peaked("resnet50").spec) or "")
 

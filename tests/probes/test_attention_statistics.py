@@ -117,3 +117,26 @@ def test_every_query_its_own_key_has_full_information() -> None:
     found = statistics(torch.eye(12, dtype=torch.float64), (), (3, 4))
     assert found["nmi"] == pytest.approx(1)
     assert found["entropy"] == pytest.approx(0, abs=1e-12)
+
+
+def test_even_attention_within_windows_is_full_entropy() -> None:
+    layer = AttentionLayer("layers.0.blocks.0.attn", 1, (4, 4), 0, "window", (2, 2), (0, 0))
+    spec = ModelSpec("toy", (8, 8), 2, (4, 4), (), (layer,), (), 0)
+    block = torch.arange(16).view(2, 2, 2, 2).transpose(1, 2).reshape(4, 4)  # windows of a 4x4 grid
+    a = torch.zeros(16, 16, dtype=torch.float64)
+    for window in block:
+        a[window.unsqueeze(1), window] = 0.25
+    probe = AttentionStatistics()
+    result = probe.compute(probe.update(probe.init(spec), AttentionRows(0, range(1), torch.arange(16), a[None, None])))
+    assert float(result.entropy_normalised[0, 0]) == pytest.approx(1)
+    assert np.isnan(result.nmi[0, 0])
+
+
+def test_information_keeps_its_digits_when_patches_receive_next_to_nothing() -> None:
+    generator = torch.Generator().manual_seed(3)
+    inside = (3 * torch.randn(13, 12, generator=generator, dtype=torch.float64)).softmax(-1)
+    values = {}
+    for share in (0.5, 1e-5):
+        a = torch.cat([torch.full((13, 1), 1 - share, dtype=torch.float64), share * inside], 1).float()
+        values[share] = statistics(a, ("cls",), (3, 4))["nmi"]
+    assert values[1e-5] == pytest.approx(values[0.5], rel=1e-4)

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -188,6 +189,79 @@ def test_every_point_fires_once_with_the_shape_it_says(name: str) -> None:
         assert tokens.patches.shape[1] == np.prod(tokens.grid), tokens.point
     final = next(t for t in seen if t.point == ("logits" if adapter.spec.classes else "features"))
     assert torch.equal(final.values[:, 0], logits)
+
+
+def test_autocast_of_the_model_leaves_the_rows_exact() -> None:
+    """Under bfloat16 the rows are the float32 softmax of the very queries and keys the kernel was given."""
+    adapter = peaked("vit_tiny_patch16_224", sharpen=20)
+    adapter.module.float()
+    x = inputs(adapter, noise(1))
+    points = [f"{facet}.{i}" for facet in ("query", "key") for i in range(4)]
+    facets: dict[str, Tensor] = {}
+    rows: dict[int, Tensor] = {}
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        forward(
+            adapter,
+            x,
+            range(1),
+            on_attention=lambda a: rows.__setitem__(a.index, a.rows(slice(None)).weights),
+            on_tokens=lambda t: facets.__setitem__(t.point, t.values.clone()),
+            points=points,
+        )
+    for index, layer in enumerate(adapter.spec.layers):
+        query, key = facets[f"query.{index}"], facets[f"key.{index}"]
+        assert query.dtype == torch.bfloat16
+        query, key = (f.double().unflatten(-1, (layer.heads, -1)).transpose(1, 2) for f in (query, key))
+        expected = (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(-1)
+        assert rows[index].dtype == torch.float32
+        torch.testing.assert_close(rows[index].double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_come_in_the_order_asked_for() -> None:
+    adapter = peaked("vit_tiny_patch16_224")
+    x = inputs(adapter, noise(1))
+    got: dict[str, Tensor] = {}
+
+    def take(attention: Attention) -> None:
+        if attention.index == 0:
+            got["some"], got["all"] = attention.rows([0, 2, 1, 3]).weights, attention.rows(slice(None)).weights
+
+    with torch.inference_mode():
+        forward(adapter, x, range(1), on_attention=take)
+    torch.testing.assert_close(got["some"], got["all"][:, :, [0, 2, 1, 3]])
+
+
+@pytest.mark.parametrize("name", ["davit_tiny", "samvit_base_patch16", "mvitv2_tiny", "levit_128s"])
+def test_other_architectures_say_why_they_have_no_maps(name: str) -> None:
+    with torch.device("meta"):
+        adapter = Adapter(timm.create_model(name))
+    assert adapter.spec.layers == ()
+    assert "does not attend over one sequence of patches" in (adapter.spec.no_attention or "")
+
+
+def test_of_attention_across_channels_only_the_class_layers_are_maps() -> None:
+    adapter = Adapter(timm.create_model("xcit_nano_12_p16_224"))
+    rows = captured(adapter, inputs(adapter, noise(1)))
+    assert {layer.kind for layer in adapter.spec.layers} == {"class"}
+    assert all(row.shape == (1, 4, 1, 197) for row in rows.values())
+
+
+def test_a_stem_counts_into_the_patch() -> None:
+    with torch.device("meta"):
+        adapter = Adapter(timm.create_model("vit_tiny_r_s16_p8_224"))
+    assert (adapter.spec.patch, adapter.spec.grid) == (32, (7, 7))
+
+
+def test_registers_alone_are_no_cls() -> None:
+    adapter = peaked("vit_medium_patch16_reg4_gap_256")
+    assert adapter.spec.prefix == ("reg1", "reg2", "reg3", "reg4")
+    assert not any(layer.has_cls for layer in adapter.spec.layers)
+
+
+def test_a_projection_is_no_classifier() -> None:
+    with torch.device("meta"):
+        assert Adapter(timm.create_model("vit_base_patch16_clip_224.openai")).spec.classes == 0
+        assert Adapter(timm.create_model("vit_base_patch16_clip_224.openai_ft_in1k")).spec.classes == 1000
 
 
 def test_facets_rebuild_the_attention() -> None:
