@@ -11,6 +11,7 @@ from probes import targets
 from probes.base import Probe, one_of
 from probes.capture import Batch
 from probes.relevance import METHODS, relevance, undefined
+from probes.relevance import vanished as blank_maps
 
 UNITS = {
     "chefer": "relevance",
@@ -19,8 +20,6 @@ UNITS = {
     "integrated-gradients": "share of the target's value",
     "token-grad-cam": "gradient × activation",
 }
-FLAT = 1e-6
-"""A map that varies by less than this part of its largest magnitude says nothing and is not shown as one."""
 
 
 @dataclass
@@ -63,8 +62,8 @@ class AttentionRelevance(Probe):
         ``target_value``, ``target_class`` and ``target_name`` (image): what was explained; class −1 is a similarity.
         ``target_probability`` (image), and ``top_class``, ``top_probability`` and ``top_name`` (image, rank), its
         five likeliest classes or fewer: absent for a similarity.
-        The attribute ``readout`` names the row: ``cls``, ``pool`` (SigLIP's query) or ``mean`` over the patches where
-        the model averages them; then the part that stayed in place through the residuals is left out.
+        The attribute ``readout`` names the row: ``cls``, ``cls+dist``, ``pool`` (SigLIP's query) or ``mean`` over the
+        patches where the model averages them; then the part that stayed in place through the residuals is left out.
 
     Note:
         A logit is explained, not a probability: what speaks for every class alike is in it. Positive parts are kept, so
@@ -132,11 +131,10 @@ class AttentionRelevance(Probe):
         """Stack the maps; one that is the same everywhere becomes NaN."""
         images = sorted(state.maps)
         maps = np.stack([state.maps[i] for i in images])
-        spread = np.ptp(maps, axis=(1, 2))
-        vanished = ~(spread > FLAT * np.abs(maps).max((1, 2)))
-        maps[vanished] = np.nan
         classes = np.array([state.classes[i] for i in images])
         values = np.array([state.values[i] for i in images])
+        vanished = blank_maps(maps, self.method, values if self.target == "similarity" else None)
+        maps[vanished] = np.nan
         names = [_name(state.spec, index) for index in classes]
         units = "cosine similarity" if self.target == "similarity" else "logit"
         result = xr.Dataset(

@@ -89,7 +89,7 @@ class AttentionSanity(Probe):
         target = self._target(seen.adapter)
         with torch.no_grad():
             settled = target.fixed(target.score(seen.adapter, seen.inputs).classes) if self.map in METHODS else target
-        with torch.inference_mode(False):
+        with seen.adapter.lock, torch.inference_mode(False):
             adapter = Adapter(copy.deepcopy(seen.adapter.module), seen.adapter.reference, seen.adapter.image_size)
         maps, state.stages = [maps_of(seen, self.map, settled)[:, 0]], ["intact"]
         for name, parameters in stages(adapter):

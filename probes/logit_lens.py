@@ -29,7 +29,8 @@ class LogitLens(Probe):
 
     .. math:: p_{l,i} = \mathrm{softmax}\bigl(W\,\mathrm{norm}(x_{l,i}) + b\bigr)
 
-    A distilled model's two classifiers are averaged, as it does for its prediction.
+    A distilled model's two classifiers are averaged: on a patch both read the patch, for the class token one reads it
+    and the other the distillation token, as for the model's own prediction.
 
     Args:
         ranks: how many classes to keep for every token, most probable first.
@@ -160,4 +161,8 @@ class _Head:
         tokens = tokens.to(self.classifiers[0].weight.dtype)  # type: ignore[arg-type]
         for step in self.steps:
             tokens = step(tokens)
-        return torch.stack([classifier(tokens) for classifier in self.classifiers]).mean(0)
+        answers = torch.stack([classifier(tokens) for classifier in self.classifiers])
+        found = answers.mean(0)
+        if len(answers) == 2:  # CLS and the distillation token come first, each with a classifier of its own
+            found[:, 0] = (answers[0, :, 0] + answers[1, :, 1]) / 2
+        return found

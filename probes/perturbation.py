@@ -89,8 +89,9 @@ class _Answer:
     @torch.no_grad()
     def _output(self, inputs: Tensor) -> Tensor:
         module: Any = self.adapter.module
-        hidden = module.forward_features(inputs)
-        output: Tensor = module.forward_head(hidden, pre_logits=not self.classifies).flatten(1)
+        with self.adapter.lock:
+            hidden = module.forward_features(inputs)
+            output: Tensor = module.forward_head(hidden, pre_logits=not self.classifies).flatten(1)
         return output if output.dtype == torch.float64 else output.float()
 
 

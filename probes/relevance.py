@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +13,10 @@ from probes.targets import Score, Target
 
 THROUGH_ATTENTION = ("chefer", "grad-rollout", "grad-cam")
 METHODS = (*THROUGH_ATTENTION, "integrated-gradients", "token-grad-cam")
+FLAT = 1e-6
+"""A map that varies by less than this part of its largest magnitude says nothing and is not shown as one."""
+SAME = 1e-5
+"""A cosine this close to one is that of an image with itself."""
 CNN_CELL = 16
 """Integrated gradients of a convolutional network are summed over cells of this many pixels."""
 
@@ -23,8 +28,8 @@ class Relevance:
     Attributes:
         maps: (images, rows, columns).
         score: what the target came to.
-        readout: the token whose relevance it is: ``cls``, ``pool`` (SigLIP's query), ``mean`` over the patches where
-            the model averages them, or ``none`` for methods that need no such token.
+        readout: the token whose relevance it is: ``cls``, ``cls+dist``, ``pool`` (SigLIP's query), ``mean`` over the
+            patches where the model averages them, or ``none`` for methods that need no such token.
     """
 
     maps: Tensor
@@ -74,10 +79,30 @@ def relevance(
     raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}.")
 
 
+def vanished(maps: np.ndarray, method: str, similarity: np.ndarray | None) -> np.ndarray:
+    """Which maps say nothing: the same value everywhere, or the rounding errors of a gradient that is zero.
+
+    Args:
+        maps: (images, rows, columns).
+        method: how they came about.
+        similarity: (images,) the explained cosine, None for a class. At one its gradient is zero: nothing could make
+            an image more like itself. Integrated gradients do not rest on the gradient at the image alone.
+    """
+    blank: np.ndarray = ~(np.ptp(maps, axis=(1, 2)) > FLAT * np.abs(maps).max((1, 2)))
+    if similarity is not None and method != "integrated-gradients":
+        blank |= similarity > 1 - SAME
+    return blank
+
+
 def readout(adapter: Adapter) -> str:
-    """The token that the classifier, or the embedding, is read from: ``cls``, ``pool`` or ``mean`` over the patches."""
+    """The token that the classifier, or the embedding, is read from.
+
+    ``cls``, ``cls+dist`` (a distilled model averages what its two tokens say), ``pool`` or ``mean`` over the patches.
+    """
     if adapter.spec.layers[-1].kind == "pool":
         return "pool"
+    if "dist" in adapter.spec.prefix:
+        return "cls+dist"
     averages = getattr(adapter.module, "global_pool", "token") not in ("token", "")
     return "mean" if averages or not adapter.spec.prefix else "cls"
 
@@ -122,8 +147,9 @@ class _Carry:
     def _begin(self, weights: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
         height, width = self.adapter.spec.grid
         stayed = weights.new_zeros(len(weights), prefix + height * width)
-        if self.readout == "cls":
-            stayed[:, 0] = 1
+        if self.readout in ("cls", "cls+dist"):
+            tokens = 1 + self.readout.count("+")
+            stayed[:, :tokens] = 1 / tokens
         else:
             stayed[:, prefix:] = 1 / (height * width)
         return torch.zeros_like(stayed), stayed
@@ -149,9 +175,11 @@ def _grad_cam(adapter: Adapter, inputs: Tensor, target: Target) -> Relevance:
     maps: list[Tensor] = []
 
     def take(index: int, attention: Tensor, gradient: Tensor) -> None:
-        rows = slice(layer.prefix, None) if row == "mean" else slice(0, 1)
-        attention, gradient = (x[:, :, rows, layer.prefix :].mean(2) for x in (attention, gradient))
-        maps.append((gradient.mean(-1, keepdim=True) * attention).mean(1).relu())
+        rows = slice(layer.prefix, None) if row == "mean" else slice(0, 1 + row.count("+"))
+        attention, gradient = (x[:, :, rows, layer.prefix :] for x in (attention, gradient))
+        if row == "mean":
+            attention, gradient = (x.mean(2, keepdim=True) for x in (attention, gradient))
+        maps.append((gradient.mean(-1, keepdim=True) * attention).mean(1).relu().sum(1))
 
     score = attention_gradients(adapter, inputs, target, take, last)
     return Relevance(maps[0].unflatten(1, layer.grid), score, row)

@@ -11,7 +11,7 @@ from probes.attention_maps import AttentionMaps
 from probes.attention_rollout import AttentionRollout
 from probes.base import Probe
 from probes.capture import Batch, forward
-from probes.relevance import METHODS, relevance
+from probes.relevance import METHODS, relevance, vanished
 from probes.relevance import undefined as relevance_undefined
 from probes.targets import Target
 
@@ -40,8 +40,10 @@ def maps_of(batch: Batch, kind: str, target: Target) -> np.ndarray:
     """
     spec = batch.adapter.spec
     if kind in METHODS:
-        maps = relevance(batch.adapter, batch.inputs, kind, target).maps.double().cpu().numpy()
-        maps[np.ptp(maps, axis=(1, 2)) <= 1e-6 * np.abs(maps).max((1, 2))] = np.nan
+        found = relevance(batch.adapter, batch.inputs, kind, target)
+        maps = found.maps.double().cpu().numpy()
+        similarity = None if target.reference is None else found.score.values.double().cpu().numpy()
+        maps[vanished(maps, kind, similarity)] = np.nan
         return maps[:, None]
     if kind == "rollout":
         return fold(AttentionRollout(), batch)["rollout"].values[:, None]

@@ -42,6 +42,10 @@ class Target:
 
     def score(self, adapter: Adapter, inputs: Tensor) -> Score:
         """Run the model."""
+        with adapter.lock:
+            return self._score(adapter, inputs)
+
+    def _score(self, adapter: Adapter, inputs: Tensor) -> Score:
         module: Any = adapter.module
         hidden = module.forward_features(inputs)
         if self.reference is not None:

@@ -16,7 +16,7 @@ from model_zoo.images import ImageError, ImageSource
 from probes.attention_relevance import AttentionRelevance
 from probes.capture import Batch, forward
 from probes.gradients import attention_gradients
-from probes.relevance import METHODS, readout, relevance
+from probes.relevance import METHODS, readout, relevance, vanished
 from probes.targets import Target
 from tests.probes.families import inputs, noise, peaked
 
@@ -82,9 +82,12 @@ def reference_map(adapter, x, target: Target, method: str) -> np.ndarray:
     if method == "grad-cam":
         a, g = pairs[-1]
         last = spec.layers[-1].prefix
-        a, g = (z[:, last:, last:].mean(1) if row == "mean" else z[:, 0, last:] for z in (a, g))
-        total = sum(g[h].mean() * a[h] for h in range(len(a))) / len(a)
-        return np.maximum(total, 0).reshape(spec.grid)
+        if row == "mean":
+            pairs = [(a[:, last:, last:].mean(1), g[:, last:, last:].mean(1))]
+        else:
+            pairs = [(a[:, r, last:], g[:, r, last:]) for r in range(2 if row == "cls+dist" else 1)]
+        each = [sum(g[h].mean() * a[h] for h in range(len(a))) / len(a) for a, g in pairs]
+        return sum(np.maximum(total, 0) for total in each).reshape(spec.grid)
     R, stay, pool = np.eye(prefix + n), np.eye(prefix + n), None
     for layer, (a, g) in zip(spec.layers, pairs, strict=True):
         heads = [a[h] * g[h] for h in range(len(a))]
@@ -108,6 +111,8 @@ def reference_map(adapter, x, target: Target, method: str) -> np.ndarray:
         return (pool @ R)[prefix:].reshape(spec.grid)
     if row == "cls":
         return R[0, prefix:].reshape(spec.grid)
+    if row == "cls+dist":
+        return R[:2, prefix:].mean(0).reshape(spec.grid)
     return (R - stay)[prefix:, prefix:].mean(0).reshape(spec.grid)
 
 
@@ -136,6 +141,26 @@ def test_against_full_matrices(models, name: str, method: str) -> None:
             assert float(found.score.values[i]) == pytest.approx(gradients(adapter, x[i], chosen)[1], rel=1e-10)
             largest = max(largest, expected.max())
     assert largest > 1e-10, "the reference must have something to compare with"
+
+
+@pytest.mark.parametrize("method", ["chefer", "grad-rollout", "grad-cam"])
+def test_the_distillation_token_has_its_say(method: str) -> None:
+    """With the first classifier at zero the whole answer comes from the second token, and there still is a map."""
+    adapter = peaked("deit_tiny_distilled_patch16_224")
+    for parameter in (adapter.module.head.weight, adapter.module.head.bias):
+        parameter.zero_()
+    assert float(relevance(adapter, inputs(adapter, noise(1)), method, Target(torch.tensor([3]))).maps.max()) > 0
+
+
+@pytest.mark.parametrize("method", ["chefer", "grad-rollout", "grad-cam", "integrated-gradients"])
+def test_likeness_to_itself_is_no_map(method: str) -> None:
+    adapter = peaked("vit_tiny_patch16_224")
+    adapter.module.float()
+    x = inputs(adapter, noise(2))
+    reference = adapter.module.forward_head(adapter.module.forward_features(x[:1]), pre_logits=True)
+    found = relevance(adapter, x, method, Target(reference=reference))
+    blank = vanished(found.maps.double().numpy(), method, found.score.values.double().numpy())
+    assert blank.tolist() == [method != "integrated-gradients", False]
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])

@@ -35,7 +35,7 @@ def result(adapter: Adapter, **parameters) -> xr.Dataset:
     return run({"m": adapter}, SOURCES, {"p": LogitLens(**parameters)}, batch_size=2)["p"]["m"]
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit3_small_patch16_224"])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit3_small_patch16_224", "deit_tiny_distilled_patch16_224"])
 def test_the_last_class_token_is_the_prediction(name: str) -> None:
     adapter = double(name)
     with torch.inference_mode():
