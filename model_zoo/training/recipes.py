@@ -33,6 +33,15 @@ RECIPES: dict[str, TrainConfig] = {
         init="runs/scenes-vit-supervised/model.safetensors",
         **_MUON,
     ),
+    "scenes-vit-supervised-3": TrainConfig(
+        objective="supervised",
+        architecture="scenes_vit",
+        stages=(Stage(9_600, 112, drop=0.5),),
+        batch_size=32,
+        lr=1.5e-3,
+        init="runs/scenes-vit-supervised-2/model.safetensors",
+        **_MUON,
+    ),
     "scenes-resnet-2": TrainConfig(
         objective="supervised",
         architecture="scenes_resnet",
