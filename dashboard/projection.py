@@ -1,65 +1,27 @@
 """Maps of images in two dimensions: PCA at once, t-SNE in the background, each computed once."""
 
 import hashlib
-import threading
-from collections import OrderedDict
-from functools import cache
 
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from dashboard import results
-from dashboard.jobs import Job, QueueFull
+from dashboard.background import Background
+from dashboard.jobs import Job
 
 STAGES = 4
 STEPS = 250
-MOST_KEPT = 64
 
 
-class Projections:
-    """Finished maps, least recently used out first, and the jobs that make more."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._live: dict[str, Job] = {}
-        self._lock = threading.RLock()
-
-    def fetch(self, vectors: np.ndarray, visitor: str) -> np.ndarray | Job | str:
-        """The t-SNE of vectors (image, feature), the job that makes it, or why there is none."""
-        if len(vectors) < 5:
-            return "t-SNE needs at least 5 images."
-        key = hashlib.sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-            job = self._live.get(key)
-            if job is not None and results.store().jobs.join(job, visitor):
-                return job
-            if job is not None and job.error:
-                return job.error
-            try:
-                self._live[key] = results.store().jobs.submit(
-                    "t-SNE", lambda job: self._work(job, key, vectors), visitor
-                )
-            except QueueFull as error:
-                return str(error)
-            return self._live[key]
-
-    def _work(self, job: Job, key: str, vectors: np.ndarray) -> None:
-        found = tsne(vectors, job)
-        with self._lock:
-            self._kept[key] = found
-            self._live.pop(key, None)
-            while len(self._kept) > MOST_KEPT:
-                self._kept.popitem(last=False)
+_KEPT: Background[np.ndarray] = Background(64)
 
 
-@cache
-def store() -> Projections:
-    """The maps of this process."""
-    return Projections()
+def fetch(vectors: np.ndarray, visitor: str) -> np.ndarray | Job | str:
+    """The t-SNE of vectors (image, feature), the job that makes it, or why there is none."""
+    if len(vectors) < 5:
+        return "t-SNE needs at least 5 images."
+    key = hashlib.sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
+    return _KEPT.fetch(key, "t-SNE", lambda job: tsne(vectors, job), visitor)
 
 
 def pca(vectors: np.ndarray) -> np.ndarray:

@@ -2,9 +2,8 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,13 @@ import streamlit as st
 from PIL import Image
 
 from dashboard import palette, pictures
+from dashboard.background import Background
+from dashboard.jobs import Job
 
 ASSETS = Path(__file__).parent / "assets"
 NEAR_SIDE = 96
+CHUNK = 50
+_SHEETS: Background[dict[str, Any]] = Background(8)
 
 _COMPONENT = st.components.v2.component(
     "relations",
@@ -63,6 +66,7 @@ def relations(
     images: Sequence[str],
     panels: Sequence[Relation],
     *,
+    thumbnails: Mapping[str, Any],
     order: Sequence[int],
     classes: Sequence[str],
     selected: int | None,
@@ -75,6 +79,7 @@ def relations(
     Args:
         images: picture ids.
         panels: one a model.
+        thumbnails: what `sheet` gives for the images.
         order: images from top to bottom and left to right, as indices; they may be fewer than there are.
         classes: class of each image; empty where none is known.
         selected: index of the selected image.
@@ -82,7 +87,7 @@ def relations(
         key: name of the component on its page.
         on_pick: called before the next run with the index of the image that was chosen.
     """
-    data = describe(images, panels, order=order, classes=classes, selected=selected, near=near)
+    data = describe(images, panels, thumbnails=thumbnails, order=order, classes=classes, selected=selected, near=near)
 
     def picked() -> None:
         value = (st.session_state.get(key) or {}).get("picked")
@@ -96,6 +101,7 @@ def describe(
     images: Sequence[str],
     panels: Sequence[Relation],
     *,
+    thumbnails: Mapping[str, Any],
     order: Sequence[int],
     classes: Sequence[str],
     selected: int | None,
@@ -106,7 +112,7 @@ def describe(
     kinds = sorted(set(classes))
     points = any(panel.points is not None for panel in panels)
     return {
-        "sheet": sheet(tuple(images)),
+        "sheet": dict(thumbnails),
         "order": list(map(int, order)),
         "titles": titles,
         "colours": [class_colour(kinds, kind) for kind in classes] if classes else [""] * len(images),
@@ -157,14 +163,21 @@ def _panel(panel: Relation, order: Sequence[int]) -> dict[str, Any]:
     return entry
 
 
-@lru_cache(maxsize=8)
-def sheet(images: tuple[str, ...]) -> dict[str, Any]:
-    """Thumbnails of all images on one JPEG, row by row."""
+def fetch_sheet(images: Sequence[str], visitor: str) -> dict[str, Any] | Job | str:
+    """Thumbnails of all images on one JPEG, the job that draws them, or why there are none."""
+    return _SHEETS.fetch(tuple(images), "Thumbnails", lambda job: sheet(images, job), visitor)
+
+
+def sheet(images: Sequence[str], job: Job | None = None) -> dict[str, Any]:
+    """Thumbnails of all images on one JPEG, row by row: its address, the side of one, and how many are in a row."""
     side = 48 if len(images) <= 600 else 32
     columns = max(ceil(sqrt(len(images))), 1)
     page = Image.new("RGB", (columns * side, ceil(len(images) / columns) * side), "white")
-    for index, thumbnail in enumerate(thumbnails(images, side)):
-        page.paste(thumbnail, (index % columns * side, index // columns * side))
+    for start in range(0, len(images), CHUNK):
+        if job is not None:
+            job.report("drawing thumbnails", start, len(images))
+        for index, thumbnail in enumerate(thumbnails(images[start : start + CHUNK], side), start=start):
+            page.paste(thumbnail, (index % columns * side, index // columns * side))
     buffer = io.BytesIO()
     page.save(buffer, "JPEG", quality=82)
     source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

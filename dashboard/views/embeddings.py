@@ -15,7 +15,7 @@ from dashboard.image_sets import ImageSet
 from dashboard.jobs import Job
 from dashboard.page import Page
 from dashboard.palette import number
-from dashboard.relations import Near, Relation, relations
+from dashboard.relations import Near, Relation, fetch_sheet, relations
 from dashboard.selection import Depth
 from dashboard.sidebar import sidebar
 
@@ -217,7 +217,7 @@ def draw(found: Sequence[Shown], kind: str, by: str, chosen: ImageSet) -> list[J
     if kind == "pca":
         placed = [projection.pca(one.vectors) for one in found]
     elif kind == "tsne":
-        placed = [projection.store().fetch(one.vectors, computing.visitor()) for one in found]
+        placed = [projection.fetch(one.vectors, computing.visitor()) for one in found]
     if kind == "difference" and len(found) < 2:
         st.caption("A difference needs two models: the grid of the only one is shown.")
     pick = url.first("pick")
@@ -228,9 +228,17 @@ def draw(found: Sequence[Shown], kind: str, by: str, chosen: ImageSet) -> list[J
             images = similarity.nearest(one.square, selected)
             text = f"nearest to {pictures.title(chosen.images[selected])} under {one.title}, cosine similarity"
             near.append(Near(text, one.colour, images.tolist(), one.square[selected, images].tolist()))
+    thumbnails = fetch_sheet(chosen.images, computing.visitor())
+    if not isinstance(thumbnails, dict):
+        if isinstance(thumbnails, str):
+            st.info(thumbnails, icon=":material/info:")
+            return []
+        st.skeleton(height=420)
+        return [thumbnails]
     relations(
         chosen.images,
         panels(found, kind, placed),
+        thumbnails=thumbnails,
         order=order.tolist(),
         classes=chosen.classes,
         selected=selected,

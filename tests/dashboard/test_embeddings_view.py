@@ -10,12 +10,14 @@ import xarray as xr
 from scipy.stats import spearmanr
 
 from dashboard import image_sets, pictures, projection, relations, similarity
+from dashboard.background import Background
 from dashboard.computing import ModelResult
 from dashboard.image_sets import ImageSet
 from dashboard.jobs import Cancelled, Job
 from dashboard.relations import Near, Relation
 from dashboard.selection import Depth
 from dashboard.views import embeddings
+from model_zoo.images import ImageError
 from probes.embedding_similarity import cosine
 
 RANDOM = np.random.default_rng(0)
@@ -62,7 +64,9 @@ def test_squares_are_sent_in_order_as_bytes():
     images = [f"scene:{i}" for i in range(15)]
     order = similarity.order(SQUARE, CLASSES, "class")
     panel = Relation("a", "#0072B2", square=np.where(np.eye(15) > 0, np.nan, SQUARE))
-    data = relations.describe(images, [panel], order=order, classes=CLASSES, selected=3, near=[])
+    data = relations.describe(
+        images, [panel], thumbnails=relations.sheet(images), order=order, classes=CLASSES, selected=3, near=[]
+    )
     sent = np.frombuffer(base64.b64decode(data["panels"][0]["bytes"]), np.uint8).reshape(15, 15)
     assert (np.diag(sent) == 255).all()
     off = ~np.eye(15, dtype=bool)
@@ -76,7 +80,8 @@ def test_a_square_of_five_hundred_images_stays_under_three_megabytes():
     square = cosine(RANDOM.normal(size=(500, 16)))
     panels = [Relation(name, "#0072B2", square=square) for name in "ab"]
     near = [Near("n", "#0072B2", range(1, 11), [0.5] * 10)] * 2
-    data = relations.describe(chosen.images, panels, order=range(500), classes=chosen.classes, selected=0, near=near)
+    more = {"order": range(500), "classes": chosen.classes, "selected": 0, "near": near}
+    data = relations.describe(chosen.images, panels, thumbnails=relations.sheet(chosen.images), **more)
     size = len(json.dumps(data))
     assert size < 3_000_000, size
 
@@ -117,12 +122,25 @@ def test_tsne_reports_and_stops():
 
 
 def test_tsne_runs_once_in_the_background():
-    store = projection.Projections()
-    job = store.fetch(VECTORS, "me")
+    job = projection.fetch(VECTORS, "me")
     assert isinstance(job, Job)
     assert job.finished.wait(60)
-    assert isinstance(store.fetch(VECTORS.copy(), "you"), np.ndarray)
-    assert "at least 5" in store.fetch(VECTORS[:3], "me")
+    assert isinstance(projection.fetch(VECTORS.copy(), "you"), np.ndarray)
+    assert "at least 5" in projection.fetch(VECTORS[:3], "me")
+
+
+def test_what_fails_or_is_stopped_says_so_and_can_be_asked_again():
+    kept = Background(2)
+
+    def fail(job):
+        raise ImageError("This cannot be drawn.")
+
+    job = kept.fetch("a", "Drawing", fail, "me")
+    job.finished.wait(20)
+    assert kept.fetch("a", "Drawing", fail, "me") == "This cannot be drawn."
+    again = kept.fetch("a", "Drawing", lambda job: 7, "me")
+    again.finished.wait(20)
+    assert kept.fetch("a", "Drawing", fail, "me") == 7
 
 
 def dataset(points, pool="cls"):
