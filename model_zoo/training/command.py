@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from model_zoo.training.config import Stage, TrainConfig
 
+GIVEN = (
+    *("objective", "architecture", "data", "batch_size", "lr", "init", "teacher"),
+    *("surface_correlation", "precision", "seed"),
+)
+"""Arguments that are fields of the configuration."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of ``train``."""
@@ -27,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float)
     parser.add_argument("--teacher", help="folder of the trained teacher (distilled)")
     parser.add_argument("--init", help="weights to start from instead of random ones (model.safetensors of a run)")
+    parser.add_argument("--surface-correlation", type=float, help="of the scenes trained on, 0 to 1")
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=int)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, snapshots and weights")
@@ -48,11 +55,7 @@ def config_from(args: argparse.Namespace) -> "TrainConfig":
         config = TrainConfig(args.objective, "scenes_vit", stages=(Stage(20_000, 48, (0.0, 1.0)),))
     else:
         raise ValueError("train needs --recipe or --objective")
-    given = {
-        name: getattr(args, name)
-        for name in ("objective", "architecture", "data", "batch_size", "lr", "init", "teacher", "precision", "seed")
-        if getattr(args, name) is not None
-    }
+    given = {name: getattr(args, name) for name in GIVEN if getattr(args, name) is not None}
     if args.stages:
         given["stages"] = tuple(_stage(text) for text in args.stages.split(","))
     config = dataclasses.replace(config, **given)

@@ -110,9 +110,9 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
 
 
 def test_digits_are_learned_from():
-    """Some seconds of the recipe for the digits, which runs for a minute, are far above chance (0.1)."""
-    *_, last = train(replace(RECIPES["digits"], stages=(Stage(6000, 16),)), validate_every=10**9)
-    assert last.metrics["val_top1"] > 0.6
+    """Two fifths of the recipe for the digits, which runs for a minute, are far above chance (0.1)."""
+    *_, last = train(replace(RECIPES["digits"], stages=(Stage(9600, 16),)), validate_every=10**9)
+    assert last.metrics["val_top1"] > 0.8
 
 
 def test_a_run_can_be_cancelled_between_steps(tmp_path):
