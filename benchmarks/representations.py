@@ -89,7 +89,7 @@ def grid() -> None:
     panels = [Relation(name, "#0072B2", square=square) for name in "ab"]
     near = [Near("n", "#0072B2", range(1, 11), [0.5] * 10)] * 2
     sent = relations.describe(
-        chosen.images, panels, thumbnails=sheet, order=order, classes=chosen.classes, selected=0, near=near
+        chosen.images, panels, thumbnails=sheet, order=order.tolist(), classes=chosen.classes, selected=0, near=near
     )
     size = len(json.dumps(sent))
     print(f"two grids of 500 × 500 with thumbnails: {size / 1e6:.2f} MB sent")
