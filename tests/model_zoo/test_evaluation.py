@@ -18,6 +18,7 @@ from model_zoo.features import extract, fit_linear, head_iou, knn_top1, last_att
 from model_zoo.images import ImageError, sources
 from model_zoo.loading import load
 from model_zoo.scenes import Scenes
+from model_zoo.training.recipes import RECIPES
 
 SHIPPED = [key for key, entry in CATALOG.items() if entry.weights == "shipped"]
 
@@ -36,6 +37,17 @@ def test_a_card_states_its_figures_and_the_weights_fit_the_limits(key):
     for name in ("linear", "knn", "iou"):
         if name in card["figures"]:
             assert f"{card['figures'][name]:.3f}" in (entry.folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("key", SHIPPED)
+def test_a_cards_commands_run_the_recipes_that_are_here(key):
+    card = CATALOG[key].card()
+    assert len(card["commands"]) == len(card["configs"])
+    for command, config in zip(card["commands"], card["configs"], strict=True):
+        words = command.split()
+        recipe = json.loads(json.dumps(RECIPES[words[words.index("--recipe") + 1]].to_json()))
+        assert {**config, "seed": 0} == {**recipe, "seed": 0}
+        assert words[words.index("--seed") + 1] == str(config["seed"])
 
 
 def test_the_shipped_weights_together_stay_below_30_mb():
