@@ -66,7 +66,13 @@ def figure(across: str, up: str, dataset: xr.Dataset, *, bar: bool = True) -> go
     )
     for axis, name, points in ((drawn.update_xaxes, across, names[0]), (drawn.update_yaxes, up, names[1])):
         blocks = all(point.startswith("block") for point in points)
-        axis(title=f"{name}, {'layer' if blocks else 'point in order of computing'}", showgrid=False, zeroline=False)
+        step = 1 if len(points) <= 12 else 4
+        axis(
+            title=f"{name}, {'layer' if blocks else 'point in order of computing'}",
+            showgrid=False,
+            zeroline=False,
+            dtick=step,
+        )
     return drawn.update_layout(height=400)
 
 
