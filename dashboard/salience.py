@@ -97,6 +97,9 @@ def answer(scores: Mapping[str, Scores], tau: float) -> str:
         parts.append(f"**{name}** {_with(mean, error)} (head {one.best + 1} of {one.iou.shape[1]})")
     which = "this image" if n == 1 else f"these {n} images"
     lines = [f"On {which}, IoU of each best head with the object: {', '.join(parts)}."]
+    inside = ", ".join(f"**{name}** {_share(scores[name].mass_inside[:, scores[name].best])}" for name in names)
+    area = _share(next(iter(scores.values())).area)
+    lines.append(f"Share of that head's attention on the object: {inside}; an even map would have {area}.")
     trained = [name for name in names if not scores[name].untrained]
     lines += [_verdict(scores, trained[0], trained[1])] if len(trained) > 1 else []
     lines += _against_chance(scores, trained, [name for name in names if scores[name].untrained])
@@ -115,11 +118,11 @@ def _verdict(scores: Mapping[str, Scores], first: str, second: str) -> str:
     ahead = f"{_with(mean, error)}, paired over images"
     if mean < 2 * error:
         return f"**{first}** is ahead of **{second}** by {ahead}: too little to tell them apart."
-    return f"**{first}** picks out the object better than **{second}**, by {ahead}."
+    return f"**{first}** picks out the object better (by IoU) than **{second}**, by {ahead}."
 
 
 def _against_chance(scores: Mapping[str, Scores], trained: Sequence[str], untrained: Sequence[str]) -> list[str]:
-    if not untrained:
+    if not (untrained and trained):
         return []
     base = scores[untrained[0]]
     chance = base.iou[:, base.best]
@@ -129,8 +132,12 @@ def _against_chance(scores: Mapping[str, Scores], trained: Sequence[str], untrai
         if not (np.isfinite(error) and mean > 2 * error):
             no_better.append(f"**{name}**")
     if not no_better:
-        return ["All trained models are above random weights by more than two standard errors."]
-    return [f"Not above random weights by more than two standard errors: {', '.join(no_better)}."]
+        return ["By IoU all trained models are above the best random network by more than two standard errors."]
+    return [f"By IoU not above the best random network by more than two standard errors: {', '.join(no_better)}."]
+
+
+def _share(values: np.ndarray) -> str:
+    return f"{100 * float(values.mean()):.0f}\u202f%"
 
 
 def _with(mean: float, error: float) -> str:

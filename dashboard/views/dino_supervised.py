@@ -141,11 +141,10 @@ def page() -> None:
     with frame.controls():
         many, _ = image_sets.control(selection, default="scenes-32", most=MOST)
         place = _shown_image(many)
-        show = st.segmented_control(
-            "Map", list(SHOWN), default="best", required=True, key="map", bind="query-params",
-            format_func=SHOWN.__getitem__,
-        )  # fmt: skip
-        tau = st.slider("Mass inside the outline", 0.1, 0.95, 0.6, 0.05, key="tau", bind="query-params", width=170)
+        show = st.selectbox(
+            "Map", list(SHOWN), key="map", bind="query-params", format_func=SHOWN.__getitem__, width=150
+        )
+        tau = st.slider("Mass inside the outline", 0.1, 0.95, 0.6, 0.05, key="tau", bind="query-params", width=150)
         baseline = st.toggle("Random weights", True, key="baseline", bind="query-params")
         object_masks.popover(many.images[place])
     asked = with_baselines(many) if baseline else many

@@ -1,0 +1,157 @@
+"""The table, ranking and answer of the saliency page, object masks, and the sanity page's figure, as data."""
+
+import io
+
+import numpy as np
+import pytest
+import xarray as xr
+from PIL import Image
+
+from dashboard import object_masks, pictures, salience
+from dashboard.computing import ModelResult
+from dashboard.salience import Scores
+from dashboard.views import dino_supervised, sanity
+from model_zoo.adapter import Geometry, ModelSpec
+from model_zoo.images import ImageError
+from probes.saliency import overlap
+
+WHOLE = Geometry((224, 224), (0.0, 0.0, 224.0, 224.0), (224, 224))
+
+
+def scores(iou: list[list[float]], *, untrained: bool = False) -> Scores:
+    values = np.array(iou)
+    return Scores(values, (values > 0.3).astype(float), values / 2, np.full(len(values), 0.2), untrained)
+
+
+DINO = scores([[0.1, 0.5], [0.2, 0.6], [0.1, 0.55]])
+SUPERVISED = scores([[0.3, 0.2], [0.32, 0.2], [0.28, 0.1]])
+RANDOM = scores([[0.2, 0.1], [0.3, 0.1], [0.25, 0.2]], untrained=True)
+
+
+def test_the_table_has_each_models_best_head() -> None:
+    rows = salience.table({"DINO": DINO, "supervised": SUPERVISED}).set_index("Model")
+    assert rows.loc["DINO", "Best head"] == 2
+    assert rows.loc["supervised", "Best head"] == 1
+    assert rows.loc["DINO", "IoU"] == pytest.approx(0.55)
+    assert rows.loc["DINO", "± (standard error)"] == pytest.approx(np.std([0.5, 0.6, 0.55], ddof=1) / 3**0.5)
+    assert rows.loc["DINO", "IoU, mean of heads"] == pytest.approx(DINO.iou.mean())
+    assert rows.loc["supervised", "Images"] == 3
+
+
+def test_the_ranking_puts_the_best_head_first() -> None:
+    figure = salience.ranking({"DINO": DINO, "random": RANDOM}, {"DINO": "#0072B2", "random": "#E69F00"})
+    assert list(figure.data[0].y) == pytest.approx([0.55, 0.4 / 3])
+    assert list(figure.data[0].customdata) == [2, 1]
+    assert figure.data[1].line.dash == "dot"
+    assert "IoU" in figure.layout.yaxis.title.text
+    assert "ranked" in figure.layout.xaxis.title.text
+
+
+def test_the_answer_follows_from_the_numbers() -> None:
+    said = salience.answer({"supervised": SUPERVISED, "DINO": DINO, "random": RANDOM}, 0.6)
+    assert said.index("**DINO** 0.55") < said.index("**supervised** 0.3")
+    assert "**DINO** picks out the object better (by IoU) than **supervised**, by 0.25" in said
+    assert "By IoU not above the best random network by more than two standard errors: **supervised**." in said
+    assert "an even map would have 20\u202f%" in said
+    assert "n = 3" in said
+
+
+def test_what_does_not_differ_is_not_called_better() -> None:
+    noisy = scores([[0.1], [0.9], [0.5]]), scores([[0.8], [0.2], [0.45]])
+    assert "too little to tell them apart" in salience.answer(dict(zip("ab", noisy, strict=True)), 0.6)
+    one = scores([[0.5]]), scores([[0.4]])
+    assert "one image decides nothing" in salience.answer(dict(zip("ab", one, strict=True)), 0.6)
+    assert "random network" not in salience.answer({"a": RANDOM, "b": RANDOM}, 0.6)
+    assert salience.answer({}, 0.6) == ""
+
+
+def model(values: np.ndarray, name: str = "m") -> ModelResult:
+    """Maps (image, head, y, x) of a model that sees the whole scene."""
+    images, heads, rows, columns = values.shape
+    dataset = xr.Dataset(
+        {"attention": (("image", "layer", "head", "y", "x"), values[:, None])},
+        coords={
+            "head_count": ("layer", [heads]),
+            "grid_height": ("layer", [rows]),
+            "grid_width": ("layer", [columns]),
+        },
+    )
+    spec = ModelSpec("vit", (224, 224), 16, (rows, columns), ("cls",), (), (), 10)
+    return ModelResult(name, name, "#0072B2", spec, (WHOLE,) * images, {"attention-maps": dataset})
+
+
+def test_scores_are_the_probes_own_numbers() -> None:
+    values = np.random.default_rng(0).random((2, 3, 14, 14))
+    keys = {i: (f"scene:{i}", f"scene:{i}") for i in range(2)}
+    found = dino_supervised.scores_of(model(values), keys, 0.6)
+    assert found is not None
+    for image in range(2):
+        for head in range(3):
+            expected = overlap(values[image, head], pictures.mask(f"scene:{image}"), WHOLE, 0.6)
+            assert found.iou[image, head] == pytest.approx(expected.iou)
+            assert found.mass_inside[image, head] == pytest.approx(expected.mass_inside)
+    assert found.area[0] == pytest.approx(pictures.mask("scene:0").mean())
+    assert dino_supervised.scores_of(model(values), {}, 0.6) is None
+    drawn = dino_supervised.panel(model(values), found, 1, "best", 0.6)
+    np.testing.assert_array_equal(drawn.values, values[1, found.best])
+    assert drawn.note == f"head {found.best + 1} of 3"
+
+
+def test_baselines_are_the_same_architectures_untrained() -> None:
+    chosen = dino_supervised.Selection(("deit-s16", "dino-s16", "timm:test_vit@random:0"), ("scene:0",))
+    added = dino_supervised.with_baselines(chosen).models[3:]
+    assert added == ("timm:deit_small_patch16_224@random:0", "timm:vit_small_patch16_224@random:0")
+
+
+def test_a_box_is_a_mask() -> None:
+    mask = object_masks.mask("photo:chelsea", "box:25,50,75,100")
+    height, width = mask.shape
+    assert mask.mean() == pytest.approx(0.25, abs=0.01)
+    assert mask[height - 1, width // 2]
+    assert not mask[0, width // 2]
+    assert not mask[height - 1, 0]
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_an_uploaded_mask_must_fit_its_picture() -> None:
+    width, height = pictures.load("photo:chelsea").size
+    white = np.zeros((height, width), np.uint8)
+    white[:10, :20] = 255
+    key = object_masks.upload("photo:chelsea", png(white), "mask.png")
+    assert object_masks.mask("photo:chelsea", key).sum() == 200
+    with pytest.raises(ImageError, match=r"The mask has 30 × 20 pixels and Cat"):
+        object_masks.upload("photo:chelsea", png(np.full((20, 30), 255, np.uint8)), "small.png")
+    with pytest.raises(ImageError, match="no white"):
+        object_masks.upload("photo:chelsea", png(np.zeros((height, width), np.uint8)), "black.png")
+
+
+def test_the_sanity_figure_and_sentence() -> None:
+    stages = ["intact", "classifier", *(f"block {i}" for i in range(12, 0, -1)), "embedding"]
+    correlation = np.linspace(1, -0.1, len(stages))[None]
+    dataset = xr.Dataset(
+        {
+            "correlation": (("image", "stage"), correlation),
+            "map": (("image", "stage", "y", "x"), np.random.default_rng(0).random((1, len(stages), 14, 14))),
+        },
+        coords={"stage": np.arange(len(stages)), "stage_name": ("stage", stages)},
+        attrs={"n": 1, "seed": 0},
+    )
+    figure = sanity.figure({"m": dataset}, {"m": "#0072B2"})
+    np.testing.assert_allclose(figure.data[0].y, correlation[0])
+    assert figure.data[0].x[-1] == 100
+    assert "rank correlation" in figure.layout.yaxis.title.text
+    drawn = sanity.chosen_stages(len(stages))
+    assert (drawn[0], drawn[1], drawn[-1], len(drawn)) == (0, 1, len(stages) - 1, sanity.SHOWN)
+    panels, scale = sanity.row(model(np.ones((1, 1, 2, 2))), dataset, signed=False)
+    assert [panel.name for panel in panels][::5] == ["intact", "all random"]
+    assert scale.high == max(panel.values.max() for panel in panels)
+    assert all(panel.values.mean() == pytest.approx(1) for panel in panels)
+    said = sanity.reading({"m": dataset}, "mean")
+    first = stages[int(np.flatnonzero(correlation[0] < 0.5)[0])]
+    assert f"falls below 0.5 once {first} is random" in said
+    assert "-0.1 with everything random" in said
