@@ -74,7 +74,8 @@ def with_transformers(vit: nn.Module, x: torch.Tensor, patch: int, *, everything
         image_size=size,
         layer_norm_eps=vit.norm.eps,
     )
-    peer = ViTModel(config, add_pooling_layer=False, attn_implementation="eager").eval()
+    config._attn_implementation = "eager"  # the only one that gives attentions
+    peer = ViTModel(config, add_pooling_layer=False).eval()
     peer.load_state_dict(renamed(vit.state_dict()))
     with torch.inference_mode():
         ours, theirs = vit.forward_features(x[:1]), peer(x[:1]).last_hidden_state
