@@ -125,6 +125,8 @@ def _against_chance(scores: Mapping[str, Scores], trained: Sequence[str], untrai
     if not (untrained and trained):
         return []
     base = scores[untrained[0]]
+    if len(base.iou) == 1:
+        return []
     chance = base.iou[:, base.best]
     no_better = []
     for name in trained:
