@@ -25,7 +25,7 @@ UNITS = {
 }
 
 
-CANCELS = 0.05
+CANCELS = 0.01
 """Where patches receive less than this, sums over them are formed directly and not as differences."""
 
 
@@ -156,7 +156,7 @@ def _sums(layer: AttentionLayer, seen: AttentionRows, prefix_names: tuple[str, .
     if float(mass.min()) > CANCELS:
         negentropy = (outside - entropy) / safe - safe.double().log()
     else:  # the difference above would lose its digits
-        negentropy = -torch.special.entr(inside.double() / safe.double().unsqueeze(-1)).sum(-1)
+        negentropy = -torch.special.entr(inside / safe.unsqueeze(-1)).sum(-1).double()
     return _Open(
         rows=weights.shape[2],
         entropy=entropy.sum(-1),
