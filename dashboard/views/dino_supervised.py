@@ -40,8 +40,8 @@ $$\text{pointing} = [\arg\max_p m_p \in O], \qquad \text{mass on object} = \text
 
 with $m$ the CLS row of the last attention layer over the patches (the mean over patch queries in models without CLS),
 $\hat m = m/\sum m$, $O$ the object in pixels within the model's crop and $c_p$ the part of patch $p$ that it covers.
-Deletion and insertion: the area under the curve of the model's answer as patches are blurred away, or come in, highest
-first.
+Deletion and insertion: the area under the curve of the model's answer as patches are painted over with the mean colour, or
+come in, highest first.
 
 Sources: Caron et al. 2021, [arXiv:2104.14294](https://arxiv.org/abs/2104.14294); Zhang et al. 2018,
 [arXiv:1608.00507](https://arxiv.org/abs/1608.00507); Petsiuk et al. 2018,
@@ -206,7 +206,7 @@ def below(scored: Mapping[str, Scores], outcome: Outcome, asked: Selection) -> N
             frame.chart(drawn, key="ranks", alt="Mean IoU of every head with the object, ranked")
     if curves.open:
         with curves:
-            found = computing.compute({"saliency-score": {"map": "mean", "steps": 8}}, _few(asked))
+            found = computing.compute({"saliency-score": {"map": "mean", "steps": 8, "fill": "mean"}}, _few(asked))
             ready = found.ready("saliency-score")
             if ready:
                 frame.chart(curve_figure(ready, found.colours), key="curves", alt="Deletion and insertion curves")
@@ -229,7 +229,7 @@ def curve_figure(ready: Mapping[str, xr.Dataset], colours: Mapping[str, str]) ->
                 name=f"{name}, {kind}", line={"color": colours[name], "dash": dash},
                 marker={"symbol": palette.MODEL_MARKS[index % len(palette.MODEL_MARKS)], "size": 7},
             )  # fmt: skip
-    figure.update_xaxes(title="patches blurred away (deletion) or shown (insertion), highest attention first (%)")
+    figure.update_xaxes(title="patches painted over (deletion) or shown (insertion), highest attention first (%)")
     kinds = " or ".join(dict.fromkeys(str(dataset.attrs["curve_of"]) for dataset in ready.values()))
     figure.update_yaxes(title=kinds, rangemode="tozero")
     return figure.update_layout(height=400)
@@ -245,7 +245,7 @@ def curve_answer(ready: Mapping[str, xr.Dataset]) -> str:
             parts.append(f"{kind} {palette.number(own)} (random order {palette.number(chance)}; {good} is better)")
         lines.append(f"**{name}**: area under {', '.join(parts)}.")
     n = next(iter(ready.values())).attrs["n"]
-    return "  \n".join([*lines, f"Mean of heads, n = {n} images at most 16; missing patches are blurred."])
+    return "  \n".join([*lines, f"Mean of heads, the first {n} images; missing patches have the image's mean colour."])
 
 
 def per_image(scored: Mapping[str, Scores]) -> str:

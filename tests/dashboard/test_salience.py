@@ -155,3 +155,25 @@ def test_the_sanity_figure_and_sentence() -> None:
     first = stages[int(np.flatnonzero(correlation[0] < 0.5)[0])]
     assert f"falls below 0.5 once {first} is random" in said
     assert "-0.1 with everything random" in said
+
+
+def test_the_curves_stand_beside_random_orders() -> None:
+    fraction = np.linspace(0, 1, 3)
+    dataset = xr.Dataset(
+        {
+            "deletion": (("image", "fraction"), [[1.0, 0.2, 0.0]]),
+            "insertion": (("image", "fraction"), [[0.0, 0.8, 1.0]]),
+            "deletion_auc": ("image", [0.35]),
+            "insertion_auc": ("image", [0.65]),
+            "deletion_random_auc": ("image", [0.5]),
+            "insertion_random_auc": ("image", [0.45]),
+        },
+        coords={"fraction": fraction},
+        attrs={"n": 1, "curve_of": "probability of the class"},
+    )
+    figure = dino_supervised.curve_figure({"m": dataset}, {"m": "#0072B2"})
+    assert [trace.name for trace in figure.data] == ["m, deletion", "m, insertion"]
+    np.testing.assert_allclose(figure.data[0].y, [1.0, 0.2, 0.0])
+    assert list(figure.data[0].x) == [0, 50, 100]
+    assert figure.layout.yaxis.title.text == "probability of the class"
+    assert "deletion 0.35 (random order 0.5; lower is better)" in dino_supervised.curve_answer({"m": dataset})
