@@ -40,8 +40,8 @@ $$\text{pointing} = [\arg\max_p m_p \in O], \qquad \text{mass on object} = \text
 
 with $m$ the CLS row of the last attention layer over the patches (the mean over patch queries in models without CLS),
 $\hat m = m/\sum m$, $O$ the object in pixels within the model's crop and $c_p$ the part of patch $p$ that it covers.
-Deletion and insertion: the area under the curve of the model's answer as patches are painted over with the mean colour, or
-come in, highest first.
+Deletion and insertion: the area under the curve of the model's answer as patches are painted over with the mean
+colour, or come in, highest first.
 
 Sources: Caron et al. 2021, [arXiv:2104.14294](https://arxiv.org/abs/2104.14294); Zhang et al. 2018,
 [arXiv:1608.00507](https://arxiv.org/abs/1608.00507); Petsiuk et al. 2018,
