@@ -132,7 +132,7 @@ def patch_panels(
         on_pick: called before the next run with the point that was clicked, None when it was cleared.
     """
     side = COMPACT_SIDE if look.compact else PICTURE_SIDE
-    drawn = [_original(picture)] if look.original else []
+    drawn = [_original(picture, clickable=on_pick is not None)] if look.original else []
     drawn += [_describe(panel, panel.picture or picture, scale, look) for panel in panels]
     for panel, entry in zip(panels, drawn[-len(panels) :] if panels else [], strict=True):
         if panel.picture:
@@ -164,9 +164,9 @@ def checked_point(value: Any) -> Point | None:
     return (u, v) if np.isfinite([u, v]).all() else None
 
 
-def _original(picture: str) -> dict[str, Any]:
+def _original(picture: str, *, clickable: bool) -> dict[str, Any]:
     width, height = pictures.load(picture).size
-    note = f"{width} × {height} px · click a patch"
+    note = f"{width} × {height} px" + (" · click a patch" if clickable else "")
     return _entry(pictures.title(picture), "var(--st-border-color)", note, pictures.alt(picture), height / width)
 
 

@@ -71,7 +71,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go
         )
     drawn.add_hline(y=0, line={"width": 1, "color": "#8a8f98"})
     drawn.update_xaxes(title="stages made random, from the classifier down (%)")
-    drawn.update_yaxes(title="rank correlation with the intact map (−1 to 1)", range=[-0.6, 1.05])
+    drawn.update_yaxes(title="rank correlation with the intact map (−1 to 1)", range=[-1.05, 1.05])
     return drawn.update_layout(height=360)
 
 
