@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from model_zoo.layout import AttentionLayer
+from probes.saliency import mass_mask as mass_mask  # the pictures show the very mask that is scored
 
 SMOOTH_SIDE = 16
 """A smooth map is drawn with this many pixels a patch."""
@@ -51,34 +52,6 @@ def choose_head(maps: np.ndarray, head: str) -> HeadMap:
     if number > count:
         return HeadMap(maps[-1], f"head {count}: it has no head {number}")
     return HeadMap(maps[number - 1], f"head {number} of {count}")
-
-
-def mass_mask(values: np.ndarray, tau: float) -> np.ndarray:
-    r"""The smallest set of patches that holds a share of the map's mass.
-
-    .. math:: \hat m = m / \sum m, \quad \text{the fewest patches with } \sum \hat m \ge \tau
-
-    Args:
-        values: map (y, x), not negative.
-        tau: share of the mass, above 0 and at most 1.
-
-    Returns:
-        Boolean (y, x); all False for a map without any mass.
-
-    Note:
-        It says where the mass lies, not that the model used what is there.
-
-    Reference:
-        Caron et al. 2021, arXiv:2104.14294 (tau = 0.6 in its figures).
-    """
-    flat = values.ravel().astype(np.float64)
-    total = flat.sum()
-    mask = np.zeros(flat.size, dtype=bool)
-    if total > 0:
-        order = np.argsort(-flat, kind="stable")
-        reached = np.cumsum(flat[order]) >= tau * total * (1 - 1e-12)
-        mask[order[: int(np.argmax(reached)) + 1]] = True
-    return mask.reshape(values.shape)
 
 
 def contour(mask: np.ndarray) -> str:

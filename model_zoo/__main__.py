@@ -3,12 +3,11 @@
 import argparse
 import importlib
 import json
-import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from model_zoo.catalog import CATALOG, CatalogEntry
+from model_zoo.command_line import Parser, leave
 from model_zoo.reference import ModelError
 
 # Their modules import torch, so only the one that is asked for is imported.
@@ -16,14 +15,6 @@ COMMANDS = {
     "train": ("model_zoo.training.command", "train a small model on procedural scenes or on images"),
     "evaluate": ("model_zoo.evaluation", "measure a model on held-out images"),
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Leave with exit code 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def describe(entry: CatalogEntry) -> dict[str, str | int | list[int]]:
@@ -82,10 +73,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    leave(main)
