@@ -117,7 +117,7 @@ def two_of(selection: Selection) -> tuple[str, ...]:
         return selection.models
     chosen = []
     for place, label in enumerate(("Model", "against")):
-        key = f"cka-{place}"
+        key = f"cka-model-{place}"
         if st.session_state.get(key) not in selection.models:
             st.session_state.pop(key, None)
         chosen.append(st.selectbox(label, selection.models, index=place, key=key, format_func=cards.title, width=200))
