@@ -13,6 +13,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ HELD_OUT_SEED = 1 << 40
 PROBE_BANK_SEED = HELD_OUT_SEED + 1
 """Seed of the labelled scenes on which k-NN and linear probes are fitted."""
 DISTRACTORS = 4
+PHOTOGRAPHED = 0.5
 CHUNK_PIXELS = 150_000
 
 _OBJECT = (
@@ -50,6 +52,7 @@ _SETTING = (
     *("b_family", "b_variant", "b_hue", "b_hue_step", "b_saturation", "b_value", "b_contrast"),
     *("b_zoom", "b_angle", "b_du", "b_dv"),
 )
+_PHOTOGRAPH = ("p_there", "p_which")
 _DISTRACTOR = ("x", "y", "radius", "aspect", "angle", "hue", "value", "there")
 
 
@@ -82,6 +85,8 @@ class Scenes:
         difficulty: 0 (upright, centred, large) to 1: rotation up to 45 degrees either way, the centre anywhere that
             keeps the object almost wholly inside, its area about 8% to 45% of the image. Every held-out figure is
             taken at 1.
+        photographs: pictures whose crops are the background's texture, instead of a procedural one, in a share
+            ``PHOTOGRAPHED`` of the scenes. Held-out scenes have none.
     """
 
     seed: int = HELD_OUT_SEED
@@ -89,6 +94,7 @@ class Scenes:
     surface_correlation: float = 0.7
     cue_conflict: bool = False
     difficulty: float = 1.0
+    photographs: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 4096:
@@ -146,11 +152,13 @@ class Scenes:
     def _draw(self, indices: Sequence[int], setting: int) -> dict[str, np.ndarray]:
         """Uniform numbers in [0, 1) by name, (B,) or (B, DISTRACTORS); ``setting`` changes all but the object."""
         shared = np.stack([_uniforms(self.seed, i, 0, len(_OBJECT)) for i in indices])
-        count = len(_SETTING) + DISTRACTORS * len(_DISTRACTOR)
+        specked = len(_SETTING) + DISTRACTORS * len(_DISTRACTOR)
+        count = specked + len(_PHOTOGRAPH)
         varied = np.stack([_uniforms(self.seed, i, 1 + setting, count) for i in indices])
         drawn = dict(zip(_OBJECT, shared.T, strict=True))
         drawn |= dict(zip(_SETTING, varied.T, strict=False))
-        specks = varied[:, len(_SETTING) :].reshape(len(indices), DISTRACTORS, len(_DISTRACTOR))
+        drawn |= dict(zip(_PHOTOGRAPH, varied[:, specked:].T, strict=True))
+        specks = varied[:, len(_SETTING) : specked].reshape(len(indices), DISTRACTORS, len(_DISTRACTOR))
         return drawn | {f"d_{name}": specks[:, :, k] for k, name in enumerate(_DISTRACTOR)}
 
     def _labels(self, drawn: dict[str, np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -250,6 +258,11 @@ class Scenes:
         families = _pick(u["b_family"], len(textures.FAMILIES))
         which = families * textures.VARIANTS + _pick(u["b_variant"], textures.VARIANTS)
         zoom = 0.3 + 0.45 * u["b_zoom"]
+        if self.photographs:
+            cut = textures.photograph_bank(self.photographs, tiles.shape[-1] - 1, tiles.device)
+            there = u["p_there"] < PHOTOGRAPHED
+            which = torch.where(there, len(tiles) + _pick(u["p_which"], len(cut)), which)
+            tiles = torch.cat([tiles, cut])
         grey = _texture(tiles, which, x, y, zoom, u["b_angle"] * math.pi, u["b_du"], u["b_dv"])
         image = _blend(first, second, grey)
         for k in range(DISTRACTORS):

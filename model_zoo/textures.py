@@ -6,15 +6,19 @@ mapping grey to a line between two colours. The bank holds five families with se
 
 import functools
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model_zoo.images import open_image
+
 FAMILIES = ("marble", "stripes", "checks", "dots", "bricks")
 VARIANTS = 6
 TILE = 128
+CROPS = 4
 
 HUES = {"red": 0.99, "amber": 0.11, "green": 0.34, "blue": 0.58, "violet": 0.78}
 """The five palettes of object surfaces: hue on the colour circle, 0 to 1."""
@@ -78,6 +82,29 @@ def bank(texels: int, device: torch.device) -> Tensor:
     """
     wrapped = F.pad(_bank_cpu(texels), (0, 1, 0, 1), mode="circular")
     return wrapped.to(device)
+
+
+@functools.cache
+def photograph_bank(paths: tuple[Path, ...], texels: int, device: torch.device) -> Tensor:
+    """Grey tiles cut from photographs, mirrored so that they repeat without a seam; laid out as :func:`bank`.
+
+    Each photograph gives ``CROPS`` seeded square crops of half to all of its shorter side, every one stretched to
+    [0, 1] through its own ranks.
+    """
+    tiles = []
+    for number, path in enumerate(paths):
+        picture = np.asarray(open_image(path).convert("L"), dtype=np.float32)
+        rng = np.random.default_rng([1, number])
+        for _ in range(CROPS):
+            side = int(min(picture.shape) * rng.uniform(0.5, 1))
+            top, left = (int(rng.integers(0, length - side + 1)) for length in picture.shape)
+            crop = torch.from_numpy(picture[top : top + side, left : left + side])[None, None]
+            small = F.interpolate(crop, size=TILE // 2, mode="area")[0, 0].numpy()
+            ranks = small.ravel().argsort(kind="stable").argsort(kind="stable").reshape(small.shape) / (small.size - 1)
+            tiles.append(np.pad(ranks, (0, TILE // 2), mode="symmetric"))
+    cut = torch.from_numpy(np.stack(tiles)).float()[:, None]
+    cut = F.avg_pool2d(cut, TILE // texels) if texels < TILE else cut
+    return F.pad(cut, (0, 1, 0, 1), mode="circular").to(device)
 
 
 def texels_for(size: int) -> int:

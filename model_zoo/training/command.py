@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 GIVEN = (
     *("objective", "architecture", "data", "batch_size", "lr", "init", "teacher"),
-    *("surface_correlation", "precision", "seed"),
+    *("surface_correlation", "photographs", "positions", "precision", "seed"),
 )
 """Arguments that are fields of the configuration."""
 
@@ -34,6 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--teacher", help="folder of the trained teacher (distilled)")
     parser.add_argument("--init", help="weights to start from instead of random ones (model.safetensors of a run)")
     parser.add_argument("--surface-correlation", type=float, help="of the scenes trained on, 0 to 1")
+    parser.add_argument("--photographs", help="image or folder whose crops are backgrounds in half of the scenes")
+    parser.add_argument("--positions", choices=("random", "sincos"), help="what position embeddings start from")
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=int)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, snapshots and weights")

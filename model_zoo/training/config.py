@@ -17,12 +17,15 @@ class Stage:
         difficulty: of the scenes at its beginning and its end; other data ignore it.
         drop: share of the patches that is left out at random, which makes a step cheaper (PatchDropout, Liu et al.
             2022, arXiv:2208.07220). Convolutional networks and masked autoencoding ignore it.
+        surface_correlation: of the scenes of this stage; None takes the run's. At 0.1 the surface says nothing about
+            the class, so that the shape has to be learned; other data ignore it.
     """
 
     images: int
     size: int
     difficulty: tuple[float, float] = (1.0, 1.0)
     drop: float = 0.0
+    surface_correlation: float | None = None
 
     @property
     def cost(self) -> float:
@@ -49,7 +52,10 @@ class TrainConfig:
         snapshots: shares of all steps after which the weights are kept.
         init: weights of an earlier run to start from instead of random ones; empty for none.
         teacher: folder of the trained teacher (distilled).
-        surface_correlation: of the scenes.
+        surface_correlation: of the scenes, where a stage does not say otherwise.
+        photographs: a file or folder of photographs whose crops are backgrounds in half of the scenes; empty for none.
+        positions: what the position embeddings of a transformer start from: ``random`` (timm's) or ``sincos``, sines
+            and cosines of row and column (as in MAE); they are learned either way.
         precision: ``float32`` or ``bfloat16`` autocast.
         arguments: of the architecture, such as ``img_size`` and ``patch_size``.
         options: of the objective, by the names of its class's arguments.
@@ -72,6 +78,8 @@ class TrainConfig:
     init: str = ""
     teacher: str = ""
     surface_correlation: float = 0.7
+    photographs: str = ""
+    positions: str = "random"
     precision: str = "float32"
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -83,6 +91,8 @@ class TrainConfig:
             raise ValueError(f"seed must be 0 to 4294967295 (larger ones are held out), got {self.seed}")
         if not self.stages or any(stage.images < 1 for stage in self.stages):
             raise ValueError("a run needs at least one stage of at least one image")
+        if self.positions not in ("random", "sincos"):
+            raise ValueError(f"positions must be random or sincos, got {self.positions!r}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
 
@@ -112,5 +122,5 @@ class TrainConfig:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TrainConfig":
         """The configuration that ``to_json`` wrote down."""
-        stages = tuple(Stage(s["images"], s["size"], tuple(s["difficulty"]), s["drop"]) for s in data["stages"])
+        stages = tuple(Stage(**{**stage, "difficulty": tuple(stage["difficulty"])}) for stage in data["stages"])
         return cls(**{**data, "stages": stages, "snapshots": tuple(data["snapshots"])})

@@ -51,13 +51,14 @@ class ScenesSource:
 
     seed: int
     surface_correlation: float = 0.7
+    photographs: tuple[Path, ...] = ()
     classes: tuple[str, ...] = CLASSES
 
     def views(
         self, step: int, batch: int, size: int, difficulty: float, count: int, device: torch.device
     ) -> tuple[list[Tensor], Tensor]:
         """``count`` views of each image of batch ``step``, (B, 3, size, size) in [0, 1], and the labels."""
-        scenes = Scenes(self.seed, size, self.surface_correlation, difficulty=difficulty)
+        scenes = Scenes(self.seed, size, self.surface_correlation, difficulty=difficulty, photographs=self.photographs)
         drawn = scenes.views(range(step * batch, (step + 1) * batch), count, device)
         return [view.images.float() / 255 for view in drawn], drawn[0].labels
 
@@ -127,14 +128,24 @@ class PictureSource:
         return self._read(kept, size).to(device), torch.tensor([self.labels[i] for i in kept], device=device)
 
 
-def open_source(data: str, seed: int, surface_correlation: float = 0.7) -> Source:
+def _photographs(where: str) -> tuple[Path, ...]:
+    if not where:
+        return ()
+    root = Path(where)
+    found = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ValueError(f"photographs should be an image or a folder of images, found none at {where}")
+    return tuple(found)
+
+
+def open_source(data: str, seed: int, surface_correlation: float = 0.7, photographs: str = "") -> Source:
     """The source named by ``scenes``, ``digits`` or ``folder:PATH``.
 
     Raises:
-        ValueError: if the name is none of these, or the folder holds no images by class.
+        ValueError: if the name is none of these, or a folder holds no images.
     """
     if data == "scenes":
-        return ScenesSource(seed, surface_correlation)
+        return ScenesSource(seed, surface_correlation, _photographs(photographs))
     if data == "digits":
         from sklearn.datasets import load_digits
 

@@ -19,16 +19,31 @@ class Distilled(Objective):
     .. math:: L = \tfrac12 CE(z_{cls}, y) + \tfrac12 CE(z_{dist}, \arg\max z_{teacher})
 
     The soft form replaces the second term by the divergence from the teacher's probabilities at ``temperature``,
-    times its square.
+    times its square. While the student trains on smaller images than the teacher did, the teacher is shown them
+    enlarged to its own size: a convolutional network knows objects at the size it has learned them.
+
+    Args:
+        student: a timm model with a distillation token.
+        normalise: to the range of both models.
+        teacher: a trained classifier of the same classes.
+        teacher_size: side of the images that the teacher was trained on, in pixels.
+        soft: learn the teacher's probabilities instead of its decisions.
+        temperature: of the soft form.
     """
 
     def __init__(
-        self, student: Any, normalise: nn.Module, teacher: nn.Module, soft: bool = False, temperature: float = 3.0
+        self,
+        student: Any,
+        normalise: nn.Module,
+        teacher: nn.Module,
+        teacher_size: int = 0,
+        soft: bool = False,
+        temperature: float = 3.0,
     ) -> None:
         super().__init__(student, normalise)
         self.student.set_distilled_training(True)
         self.teacher = teacher.eval().requires_grad_(False)
-        self.soft, self.temperature = soft, temperature
+        self.teacher_size, self.soft, self.temperature = teacher_size, soft, temperature
 
     def train(self, mode: bool = True) -> "Distilled":
         """As for any module, but the teacher stays in evaluation mode."""
@@ -38,9 +53,13 @@ class Distilled(Objective):
 
     def forward(self, views: list[Tensor], labels: Tensor, progress: float) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch, and how often student and teacher were right on it."""
+        images = self.normalise(views[0])
         with torch.no_grad():
-            told = self.teacher(self.normalise(views[0])).float()
-        by_class, by_teacher = (z.float() for z in self.student(self.normalise(views[0])))
+            shown = images
+            if images.shape[-1] < self.teacher_size:
+                shown = F.interpolate(images, size=self.teacher_size, mode="bicubic", align_corners=False)
+            told = self.teacher(shown).float()
+        by_class, by_teacher = (z.float() for z in self.student(images))
         if self.soft:
             t = self.temperature
             second = F.kl_div(

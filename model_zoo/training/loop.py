@@ -16,7 +16,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 from timm.data import resolve_model_data_config
-from timm.layers import PatchDropout
+from timm.layers import PatchDropout, build_sincos2d_pos_embed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 import model_zoo.architectures  # noqa: F401  (registers the shipped networks with timm)
 from model_zoo.features import extract, knn_top1
-from model_zoo.training.config import TrainConfig
+from model_zoo.training.config import Stage, TrainConfig
 from model_zoo.training.data import Source, open_source
 from model_zoo.training.objective import Objective
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
+POSITION_SCALE = 0.3  # of the sines that positions start from
 DROPPING = 0.5  # any rate makes timm build the layer; the stage sets it
 
 
@@ -82,9 +83,18 @@ def build_student(config: TrainConfig, classes: int) -> nn.Module:
         arguments |= {"dynamic_img_size": True, "drop_path_rate": config.drop_path, "patch_drop_rate": DROPPING}
     count = classes if config.objective in ("supervised", "distilled") else 0
     student = timm.create_model(config.architecture, num_classes=count, **arguments)
+    if config.positions == "sincos":
+        _start_from_sines(student)
     if config.init:
         student.load_state_dict(_read(Path(config.init)))
     return student.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _start_from_sines(student: Any) -> None:
+    """Position embeddings of the patches from sines and cosines, row and column in half of the width each."""
+    sines = build_sincos2d_pos_embed(list(student.patch_embed.grid_size), student.embed_dim)
+    student.pos_embed[:, -len(sines) :] = POSITION_SCALE * sines
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -106,7 +116,8 @@ def build_objective(config: TrainConfig, source: Source, device: torch.device) -
     elif config.objective == "distilled":
         from model_zoo.training.distilled import Distilled
 
-        objective = Distilled(student, normalise, _load_teacher(config.teacher), **config.options)
+        teacher, size = _load_teacher(config.teacher)
+        objective = Distilled(student, normalise, teacher, size, **config.options)
     elif config.objective == "dino":
         from model_zoo.training.dino import Dino
 
@@ -118,7 +129,8 @@ def build_objective(config: TrainConfig, source: Source, device: torch.device) -
     return objective.to(device)
 
 
-def _load_teacher(folder: str) -> nn.Module:
+def _load_teacher(folder: str) -> tuple[nn.Module, int]:
+    """The trained network of a run's folder, and the side of the images it was trained on last."""
     root = Path(folder)
     if not folder or not (root / WEIGHTS).is_file():
         raise ValueError(f"distillation needs a trained teacher's folder with {WEIGHTS}, got {folder!r}")
@@ -127,7 +139,7 @@ def _load_teacher(folder: str) -> nn.Module:
     counts = [len(value) for name, value in weights.items() if name.endswith(("fc.bias", "head.bias"))]
     teacher = timm.create_model(card["architecture"], num_classes=counts[0], **card["arguments"])
     teacher.load_state_dict(weights)
-    return teacher
+    return teacher, TrainConfig.from_json(card).stages[-1].size
 
 
 def train(
@@ -159,7 +171,11 @@ def train(
         ValueError: if the checkpoint belongs to another configuration.
     """
     device = torch.device(device)
-    source = open_source(config.data, config.seed, config.surface_correlation)
+    correlations = {stage: _correlation(config, stage) for stage in config.stages}
+    sources = {
+        value: open_source(config.data, config.seed, value, config.photographs) for value in set(correlations.values())
+    }
+    source = sources[correlations[config.stages[0]]]
     objective = build_objective(config, source, device)
     optimiser = create_optimizer_v2(
         objective, opt=config.optimiser, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.95)
@@ -207,6 +223,7 @@ def train(
         for module in objective.modules():
             if isinstance(module, PatchDropout):
                 module.prob = stage.drop
+        source = sources[correlations[stage]]
         views, labels = source.views(step, config.batch_size, stage.size, difficulty, objective.views, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             loss, metrics = objective(views, labels, step / config.steps)
@@ -248,6 +265,10 @@ def train(
                 model=exported(),
             )
             losses, reported_at = [], time.monotonic()
+
+
+def _correlation(config: TrainConfig, stage: Stage) -> float:
+    return config.surface_correlation if stage.surface_correlation is None else stage.surface_correlation
 
 
 def _remaining_cost(config: TrainConfig, done: int) -> float:

@@ -7,7 +7,7 @@ Reference:
 from typing import Any
 
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers import build_sincos2d_pos_embed, resample_abs_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -47,7 +47,7 @@ class MaskedAutoencoder(Objective):
         self.grid = (grid_h, grid_w)
         self.bridge = nn.Linear(student.embed_dim, decoder_width)
         self.mask_token = nn.Parameter(torch.randn(1, 1, decoder_width) * 0.02)
-        self.positions = nn.Parameter(torch.randn(1, grid_h * grid_w, decoder_width) * 0.02)
+        self.positions = nn.Parameter(build_sincos2d_pos_embed([grid_h, grid_w], decoder_width)[None])
         self.decoder = nn.Sequential(*(Block(decoder_width, num_heads=4, qkv_bias=True) for _ in range(decoder_depth)))
         self.norm = nn.LayerNorm(decoder_width)
         self.predict = nn.Linear(decoder_width, self.patch**2 * 3)

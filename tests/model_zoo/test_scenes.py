@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from skimage.measure import label as components
 
 from model_zoo import textures
@@ -117,6 +118,27 @@ def test_views_keep_the_object_and_change_its_surroundings():
     assert torch.equal(first.labels, second.labels)
     assert torch.equal(first.surfaces, second.surfaces)
     assert (first.masks != second.masks).any((1, 2)).all()
+
+
+def test_photographs_replace_half_of_the_backgrounds_and_nothing_else(tmp_path):
+    ramp = np.tile(np.linspace(0, 255, 90, dtype=np.uint8)[None, :], (60, 1))
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    count = 64
+    plain = Scenes(5, 48).batch(range(count))
+    mixed = Scenes(5, 48, photographs=(tmp_path / "ramp.png",)).batch(range(count))
+    for name in ("labels", "masks", "surfaces"):
+        assert torch.equal(getattr(plain, name), getattr(mixed, name))
+    changed = (plain.images != mixed.images).any(1)
+    outside = torch.nn.functional.pad((~plain.masks).float(), (2, 2, 2, 2), value=1.0)
+    inside = torch.nn.functional.max_pool2d(outside, 5, 1) == 0
+    assert not (changed & inside).any()
+    share = changed.flatten(1).float().mean(1) > 0.2
+    assert 0.3 < share.float().mean() < 0.7
+    tiles = textures.photograph_bank((tmp_path / "ramp.png",), 64, torch.device("cpu"))
+    assert tiles.shape == (textures.CROPS, 1, 65, 65)
+    along = tiles[:, 0, :32, :32].mean(1).diff(dim=1)
+    assert (along > 0).all(), "the crop keeps the photograph's order of greys"
+    torch.testing.assert_close(tiles[:, 0, :, :32], tiles[:, 0, :, 32:64].flip(-1), msg="mirrored, so no seam")
 
 
 def test_clip_moves_smoothly_and_closes():

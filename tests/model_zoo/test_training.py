@@ -102,6 +102,48 @@ def test_a_run_killed_at_half_ends_bit_equal(tmp_path):
     assert all(torch.equal(broken[name], whole[name]) for name in whole)
 
 
+def test_each_stage_has_its_own_surfaces(monkeypatch, tmp_path):
+    drawn = []
+    seen = Scenes.views
+
+    def views(self, *args, **kwargs):
+        drawn.append((self.size, self.surface_correlation))
+        return seen(self, *args, **kwargs)
+
+    monkeypatch.setattr(Scenes, "views", views)
+    stages = (Stage(32, 24, surface_correlation=0.1), Stage(16, 32))
+    config = tiny("supervised", stages=stages, surface_correlation=0.6)
+    for _ in train(config):
+        pass
+    assert drawn == [(24, 0.1), (24, 0.1), (32, 0.6)]
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_sines_tell_rows_and_columns_apart_and_random_positions_do_not():
+    tables = {}
+    for positions in ("random", "sincos"):
+        config = tiny("supervised", positions=positions, arguments={**TINY, "img_size": 48})
+        student = build_objective(config, open_source("scenes", 0), torch.device("cpu")).student
+        table = torch.nn.functional.normalize(student.pos_embed[0, -36:].detach(), dim=-1)
+        tables[positions] = (table @ table.T).reshape(6, 6, 6, 6)
+    near, far = tables["sincos"][2, 2, 2, 3], tables["sincos"][2, 2, 2, 5]
+    assert near > far + 0.05
+    torch.testing.assert_close(tables["sincos"][2, 2, 3, 2], near)
+    assert tables["random"].reshape(36, 36).fill_diagonal_(0).mean().abs() < 0.1 < near
+    with pytest.raises(ValueError, match="random or sincos"):
+        tiny("supervised", positions="learned")
+
+
+def test_a_teacher_sees_small_images_at_its_own_size(teacher):
+    config = tiny("distilled", teacher=str(teacher))
+    objective = build_objective(config, open_source("scenes", 0), torch.device("cpu"))
+    sizes = []
+    objective.teacher.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape[-1]))
+    for size in (24, 40):
+        objective([torch.rand(4, 3, size, size)], torch.zeros(4, dtype=torch.long), 0.0)
+    assert sizes == [32, 40]
+
+
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     for _ in train(tiny("supervised"), tmp_path):
         pass
