@@ -9,6 +9,11 @@ from dashboard import results
 from dashboard.jobs import Job, QueueFull
 
 T = TypeVar("T")
+MOST_ENDED = 256
+
+
+class Stopped(str):
+    """One sentence: this visitor stopped it, and it stays stopped until they ask again."""
 
 
 class Background(Generic[T]):
@@ -25,7 +30,7 @@ class Background(Generic[T]):
         self._lock = threading.RLock()
 
     def fetch(self, key: object, label: str, make: Callable[[Job], T], visitor: str) -> T | Job | str:
-        """The thing, the job that makes it, or why there is none in one sentence.
+        """The thing, the job that makes it, or why there is none in one sentence; `Stopped` if the visitor chose so.
 
         Args:
             key: everything that it depends on.
@@ -47,15 +52,23 @@ class Background(Generic[T]):
                 self._kept.move_to_end(key)
                 return self._kept[key]
             job = self._live.get(key)
+            if job is not None and visitor in job.left:
+                return Stopped(f"{label} was stopped.")
             if job is not None and results.store().jobs.join(job, visitor):
                 return job
             self._live.pop(key, None)
             if job is not None and job.error:
                 return job.error
-            if job is not None and job.state == "cancelled":
-                return f"{label} was stopped."
+            while len(self._live) > MOST_ENDED and (ended := [k for k, job in self._live.items() if not job.live]):
+                del self._live[ended[0]]
             try:
                 self._live[key] = results.store().jobs.submit(label, work, visitor)
             except QueueFull as error:
                 return str(error)
             return self._live[key]
+
+    def again(self, visitor: str) -> None:
+        """Let this visitor ask for what they stopped."""
+        with self._lock:
+            for job in self._live.values():
+                job.left.discard(visitor)

@@ -27,7 +27,7 @@ def svg(picture: str, drawn: Sequence[Panel], *, scale: Scale | None, look: Look
     width, height = pictures.load(picture).size
     tall = WIDTH * height / width
     across = 2 * MARGIN + (len(drawn) + 1) * WIDTH + len(drawn) * GAP
-    lines = _wrap(caption, max(int((across - 2 * MARGIN) / 7.4), 30))
+    lines = wrap(caption, max(int((across - 2 * MARGIN) / 7.4), 30))
     down = MARGIN + 40 + HEAD + tall + BAR + 20 * len(lines) + MARGIN
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{across}' height='{down:.0f}' "
@@ -43,18 +43,18 @@ def svg(picture: str, drawn: Sequence[Panel], *, scale: Scale | None, look: Look
         name, note = (panel.name, panel.note) if panel else (pictures.title(picture), f"{width} × {height} px")
         parts += [
             f"<rect x='{left}' y='{top - HEAD}' width='{WIDTH}' height='4' fill='{colour}'/>",
-            f"<text x='{left}' y='{top - HEAD + 23}' font-size='16' font-weight='600'>{escape(_fit(name, 38))}</text>",
-            f"<text x='{left}' y='{top - HEAD + 42}' font-size='13' fill='#555b66'>{escape(_fit(note, 52))}</text>",
+            f"<text x='{left}' y='{top - HEAD + 23}' font-size='16' font-weight='600'>{escape(fit(name, 38))}</text>",
+            f"<text x='{left}' y='{top - HEAD + 42}' font-size='13' fill='#555b66'>{escape(fit(note, 52))}</text>",
             f"<svg x='{left}' y='{top}' width='{WIDTH}' height='{tall:.1f}' viewBox='0 0 {width} {height}'>",
             _picture(panel, picture, scale, look, (width, height)),
             "</svg>",
         ]
         if panel and panel.scale and not panel.masked:
-            parts.append(_bar(panel.scale, left, top + tall + 10))
+            parts.append(bar(panel.scale, left, top + tall + 10))
     coloured = any(panel.values is not None and panel.scale is None and not panel.masked for panel in drawn)
     shared = scale if coloured else None
     if shared:
-        parts.append(_bar(shared, MARGIN, top + tall + 14))
+        parts.append(bar(shared, MARGIN, top + tall + 14))
     for k, line in enumerate(lines):
         y = top + tall + BAR + 20 * k
         parts.append(f"<text x='{MARGIN}' y='{y:.0f}' font-size='14'>{escape(line)}</text>")
@@ -75,7 +75,7 @@ def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look
         return f"{photo}/>"
     scale = panel.scale or shared
     if panel.geometry is None or (panel.rgba is None and (panel.values is None or scale is None)):
-        message = escape(_fit(panel.message or "no map", 60))
+        message = escape(fit(panel.message or "no map", 60))
         return (
             f"{photo} opacity='0.25'/><text x='{width / 2}' y='{height / 2}' font-size='{width / 24:.0f}' "
             f"text-anchor='middle'>{message}</text>"
@@ -114,7 +114,8 @@ def _map(pixels: np.ndarray, place: str, opacity: float, *, smooth: bool) -> str
     return f"<image href='{panels.png_uri(pixels)}' {place} opacity='{opacity}' preserveAspectRatio='none'/>"
 
 
-def _bar(scale: Scale, x: float, y: float) -> str:
+def bar(scale: Scale, x: float, y: float) -> str:
+    """A colour bar with its ends, its left upper corner at (x, y)."""
     ramp = np.linspace(scale.low, scale.high, 128)[None]
     uri = panels.png_uri(palette.colours(ramp, scale.low, scale.high, signed=scale.signed))
     low, high = palette.number(scale.low), palette.number(scale.high)
@@ -125,11 +126,13 @@ def _bar(scale: Scale, x: float, y: float) -> str:
     )
 
 
-def _fit(text: str, most: int) -> str:
+def fit(text: str, most: int) -> str:
+    """Text of at most so many characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _wrap(text: str, most: int) -> list[str]:
+def wrap(text: str, most: int) -> list[str]:
+    """Lines of about so many characters, none of them empty."""
     lines = [""]
     for word in text.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > most:

@@ -39,6 +39,7 @@ class Job:
         state: where it stands.
         error: one sentence when it failed.
         waiting: who wants the result; a job that nobody waits for is cancelled.
+        left: who stopped waiting by choice.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Job:
     state: State = "queued"
     error: str | None = None
     waiting: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
     number: int = field(default_factory=lambda: next(_order))
     finished: threading.Event = field(default_factory=threading.Event)
     _cancel: threading.Event = field(default_factory=threading.Event)
@@ -125,6 +127,8 @@ class Jobs:
             if only_queued and job.state != "queued":
                 return
             job.waiting.discard(visitor)
+            if not only_queued:
+                job.left.add(visitor)
             if job.live and not job.waiting:
                 job._cancel.set()
                 if job.state == "queued":
@@ -136,6 +140,7 @@ class Jobs:
             if not job.live or job._cancel.is_set():
                 return False
             job.waiting.add(visitor)
+            job.left.discard(visitor)
             return True
 
     def live(self, visitor: str | None = None) -> list[Job]:

@@ -168,6 +168,11 @@ def fetch_sheet(images: Sequence[str], visitor: str) -> dict[str, Any] | Job | s
     return _SHEETS.fetch(tuple(images), "Thumbnails", lambda job: sheet(images, job), visitor)
 
 
+def sheet_again(visitor: str) -> None:
+    """Let this visitor ask for thumbnails that they stopped."""
+    _SHEETS.again(visitor)
+
+
 def sheet(images: Sequence[str], job: Job | None = None) -> dict[str, Any]:
     """Thumbnails of all images on one JPEG, row by row: its address, the side of one, and how many are in a row."""
     side = 48 if len(images) <= 600 else 32

@@ -40,6 +40,16 @@ def nearest(square: np.ndarray, image: int, count: int = NEIGHBOURS) -> np.ndarr
     return np.argsort(-values, kind="stable")[: min(count, len(values) - 1)]
 
 
+def members(square: np.ndarray, count: int) -> np.ndarray:
+    """Which images are among the ``count`` nearest of each (image, image), the same ones that `nearest` gives."""
+    values = np.nan_to_num(square.astype(np.float64), nan=-np.inf)
+    np.fill_diagonal(values, -np.inf)
+    last = np.partition(values, -count, axis=1)[:, -count, None]
+    above, level = values > last, values == last
+    np.fill_diagonal(level, False)
+    return above | (level & (level.cumsum(1) <= count - above.sum(1, keepdims=True)))
+
+
 def neighbour_overlap(a: np.ndarray, b: np.ndarray, count: int = NEIGHBOURS) -> tuple[float, float, int]:
     """Share of an image's nearest images that two models have in common, mean over images; by chance; and how many.
 
@@ -47,26 +57,46 @@ def neighbour_overlap(a: np.ndarray, b: np.ndarray, count: int = NEIGHBOURS) -> 
         overlap 0 to 1, what independent neighbours would share (k over n − 1), and k; NaN for fewer than three images.
     """
     n = len(a)
-    k = min(count, n - 2)
+    k = neighbours_of(n, count)
     if k < 1:
         return np.nan, np.nan, 0
-    shared = [len(set(nearest(a, i, k)) & set(nearest(b, i, k))) / k for i in range(n)]
-    return float(np.mean(shared)), k / (n - 1), k
+    return overlap(members(a, k), members(b, k)), k / (n - 1), k
+
+
+def neighbours_of(n: int, count: int = NEIGHBOURS) -> int:
+    """How many neighbours are compared among n images: fewer than all others, or every two models would agree."""
+    return max(min(count, n - 2), 0)
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of the nearest images that two models have in common, from what `members` gives."""
+    return float((a & b).sum() / a.sum())
 
 
 def own_class(square: np.ndarray, classes: Sequence[str]) -> float:
     """Share of images whose nearest image is of their own class; NaN without classes."""
     if not classes or len(square) < 2:
         return np.nan
-    return float(np.mean([classes[nearest(square, i, 1)[0]] == classes[i] for i in range(len(square))]))
+    values = np.nan_to_num(square.astype(np.float64), nan=-np.inf)
+    np.fill_diagonal(values, -np.inf)
+    kinds = np.unique(np.array(classes), return_inverse=True)[1]
+    known = np.isfinite(values.max(1))  # an image whose vector has length 0 has no nearest
+    return float(np.mean((kinds[values.argmax(1)] == kinds) & known))
 
 
 def alignment(a: np.ndarray, b: np.ndarray) -> float:
     """Unbiased linear CKA of two sets of vectors (image, feature) of the same images; NaN for fewer than four."""
-    if len(a) < 4:
-        return np.nan
-    grams = [u_centred_gram(dict(enumerate(torch.from_numpy(x.astype(np.float64)))))[None] for x in (a, b)]
-    sums = Sums.of(*grams)
+    return aligned(gram(a), gram(b)) if len(a) >= 4 else np.nan
+
+
+def gram(vectors: np.ndarray) -> np.ndarray:
+    """The U-centred Gram matrix (image, image) that CKA compares, of at least four images."""
+    return u_centred_gram(dict(enumerate(torch.from_numpy(vectors.astype(np.float64)))))
+
+
+def aligned(a: np.ndarray, b: np.ndarray) -> float:
+    """CKA of two Gram matrices as `gram` gives them; NaN where a model gives all images the same."""
+    sums = Sums.of(a[None], b[None])
     return float(ratio_of(sums.cross, sums.own_a, sums.own_b)[0, 0])
 
 

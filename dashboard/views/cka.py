@@ -7,10 +7,12 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
-from dashboard import cards, computing, frame, image_sets, palette
+from dashboard import cards, computing, export, frame, image_sets, palette, squares
 from dashboard.page import Page
+from dashboard.panels import Scale
 from dashboard.selection import Selection
 from dashboard.sidebar import sidebar
+from dashboard.squares import Square
 
 PAGE = Page("Layer similarity (CKA)", section="Representation", order=60)
 
@@ -111,6 +113,27 @@ def table(squares: Mapping[tuple[str, str], xr.Dataset]) -> str:
     return frame.csv({f"{a} + {b}": dataset for (a, b), dataset in squares.items()})
 
 
+def document(found: Mapping[tuple[str, str], xr.Dataset], colours: Mapping[str, str], said: str) -> str:
+    """All squares as SVG, layers counted from the left and from the bottom."""
+    scale = Scale(0.0, 1.0, "CKA")
+    drawn = []
+    for (across, up), dataset in found.items():
+        values = dataset.transpose("layer_b", "layer_a")["cka"].values[::-1]
+        axes = []
+        for name, kind in ((across, "point_a"), (up, "point_b")):
+            points = [point_name(point) for point in dataset[kind].values.tolist()]
+            what = "layer" if all(point.startswith("block") for point in points) else "point in order of computing"
+            step = 1 if len(points) <= 12 else 4
+            places = [((i + 0.5) / len(points), str(i + 1)) for i in range(0, len(points), step)]
+            axes.append((f"{name}, {what}", places))
+        (name_a, places_a), (name_b, places_b) = axes
+        title = across if across == up else f"{across} and {up}"
+        raised = [(1 - at, text) for at, text in places_b]
+        pixels = squares.painted(values, scale)
+        drawn.append(Square(title, colours[across], "CKA of layers", pixels, name_a, name_b, places_a, raised))
+    return squares.svg(drawn, scale=scale, title="Similarity of layers (CKA)", caption=said)
+
+
 def two_of(selection: Selection) -> tuple[str, ...]:
     """Draw the choice of two models when there are more, and return them."""
     if len(selection.models) <= 2:
@@ -141,22 +164,26 @@ def page() -> None:
         )  # fmt: skip
     params: dict[str, str | int] = {"representation": representation, "points": points, "minibatch": 32}
     outcome = computing.compute_together("cka", params, selection, models)
-    squares = {(m.title, m.title): m.datasets["cka"] for m in outcome.models if "cka" in m.datasets}
+    found = {(m.title, m.title): m.datasets["cka"] for m in outcome.models if "cka" in m.datasets}
     between = next(iter(outcome.pairs.values()), None)
     if between is not None and "undefined" not in between.attrs:
         names = [cards.title(model) for model in next(iter(outcome.pairs))]
-        ordered = list(squares.items())
-        squares = dict([*ordered[:1], ((names[0], names[1]), between), *ordered[1:]])
-    if squares:
-        places = st.columns(len(squares), gap="small", wrap=True)
-        for place, ((a, b), dataset) in enumerate(squares.items()):
+        ordered = list(found.items())
+        found = dict([*ordered[:1], ((names[0], names[1]), between), *ordered[1:]])
+    if found:
+        places = st.columns(len(found), gap="small", wrap=True)
+        for place, ((a, b), dataset) in enumerate(found.items()):
             with places[place]:
-                drawn = figure(a, b, dataset, bar=place == len(squares) - 1)
+                drawn = figure(a, b, dataset, bar=place == len(found) - 1)
                 frame.chart(drawn, key=f"cka-{place}", alt=f"CKA of every layer of {a} with every layer of {b}")
     frame.states(outcome, "cka")
     computing.show_progress(outcome)
-    if squares:
-        st.markdown(reading(squares, representation))
+    said = reading(found, representation) if found else ""
+    if found:
+        st.markdown(said)
     frame.footer(
-        how=HOW, formula=FORMULA, not_shown=NOT_SHOWN, name="cka", csv=(lambda: table(squares)) if squares else None
-    )
+        how=HOW, formula=FORMULA, not_shown=NOT_SHOWN, name="cka",
+        png=(lambda: export.png(document(found, outcome.colours, said))) if found else None,
+        svg=(lambda: document(found, outcome.colours, said)) if found else None,
+        csv=(lambda: table(found)) if found else None,
+    )  # fmt: skip

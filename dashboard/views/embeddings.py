@@ -1,28 +1,37 @@
 """Embeddings: which images each model finds alike."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import streamlit as st
-import xarray as xr
 
-from dashboard import computing, controls, frame, image_sets, pictures, projection, similarity, url
-from dashboard.computing import ModelResult, Outcome
+from dashboard import (
+    computing,
+    controls,
+    export,
+    frame,
+    image_sets,
+    pictures,
+    projection,
+    relation_pictures,
+    similarity,
+    url,
+)
+from dashboard.background import Stopped
+from dashboard.computing import Outcome
 from dashboard.image_sets import ImageSet
+from dashboard.image_vectors import POOLS, ImageVectors, agreement, chosen_layer, csv, reading
 from dashboard.jobs import Job
 from dashboard.page import Page
-from dashboard.palette import number
-from dashboard.relations import Near, Relation, fetch_sheet, relations
-from dashboard.selection import Depth
+from dashboard.relations import Near, Relation, fetch_sheet, relations, sheet_again
 from dashboard.sidebar import sidebar
 
 PAGE = Page("Image similarity", section="Representation", order=10)
 
-POOLS = {"cls": "CLS", "mean": "mean of patches", "logits": "logits"}
-SHOWN = {"grid": "grids", "difference": "differences", "pca": "map (PCA)", "tsne": "map (t-SNE)"}
+SHOWN = {"grid": "grids", "difference": "differences", "pca": "map (PCA)", "tsne": "map (t-SNE)", "umap": "map (UMAP)"}
+MAPS = ("pca", "tsne", "umap")
 ORDERS = {"class": "by class", "cluster": "by clustering", "given": "as given"}
 MOST_DRAWN = 1000
 MOST_ALL_LAYERS = 500
@@ -34,8 +43,8 @@ images and their similarity in every model.
 - *By class*: blocks along the diagonal are classes that the model keeps together. *By clustering*: images that the
   **first** model finds alike stand side by side; the others keep its order.
 - Click an image: its nearest images under each model appear below; a thick frame marks its own class.
-- *Maps*: similar images lie near each other. Select one and find the same image in the other maps. In t-SNE only
-  neighbourhoods mean something; distances between groups and their sizes do not.
+- *Maps*: similar images lie near each other. Select one and find the same image in the other maps. In t-SNE and
+  UMAP only neighbourhoods mean something; distances between groups and their sizes do not.
 """
 FORMULA = r"""
 $$s_{ab} = \frac{z_a\cdot z_b}{\lVert z_a\rVert\,\lVert z_b\rVert}$$
@@ -43,6 +52,8 @@ $$s_{ab} = \frac{z_a\cdot z_b}{\lVert z_a\rVert\,\lVert z_b\rVert}$$
 with $z$ the CLS token, the mean of the patch tokens, or the logits. *Neighbour overlap*: the share of an image's k
 nearest images that two models have in common; independent models share k/(n − 1). *CKA* of the two sets of vectors:
 Kornblith et al. 2019, [arXiv:1905.00414](https://arxiv.org/abs/1905.00414). t-SNE: van der Maaten & Hinton 2008.
+UMAP: McInnes, Healy & Melville 2018, [arXiv:1802.03426](https://arxiv.org/abs/1802.03426). Maps are of unit vectors,
+seeded, started from their PCA.
 """
 NOT_SHOWN = """
 - **What** two images have in common for the model: it may be the background or the colour.
@@ -53,45 +64,16 @@ NOT_SHOWN = """
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One model's vectors at the chosen layer."""
+class Drawn:
+    """What was drawn: jobs that still place images, and what makes a picture of it; None while there is nothing."""
 
-    title: str
-    colour: str
-    note: str
-    square: np.ndarray
-    vectors: np.ndarray
+    jobs: tuple[Job, ...] = ()
+    svg: Callable[[str], str] | None = None
 
 
-def shown(model: ModelResult, depth: Depth | None) -> Shown | None:
-    """The chosen layer of one model; the last layer is what comes out of the final norm."""
-    dataset = model.datasets.get("embedding-similarity")
-    if dataset is None:
-        return None
-    index = layer_index(dataset, depth)
-    one = dataset.isel(layer=index)
-    width = int(one["feature_count"])
-    point = str(one["point"].values)
-    where = {"norm": "after the final norm", "logits": "logits"}.get(point) or f"layer {int(point.split('.')[1]) + 1}"
-    used = str(one["pool_used"].values)
-    asked = str(dataset.attrs["pool"])
-    said = " (it has no CLS there)" if asked == "cls" and used == "mean" else ""
-    note = where if used == "logits" else f"{where} · {POOLS[used]}{said}"
-    return Shown(model.title, model.colour, note, one["similarity"].values, one["embedding"].values[:, :width])
-
-
-def layer_index(dataset: xr.Dataset, depth: Depth | None) -> int:
-    """Where a depth lies among a model's blocks; the last entry for the last layer."""
-    points = dataset["point"].values.tolist()
-    blocks = [i for i, point in enumerate(points) if point.startswith("resid_post.")]
-    if depth is None or depth.layer == depth.of or not blocks:
-        return len(points) - 1
-    return blocks[depth.index(len(blocks))]
-
-
-def panels(found: Sequence[Shown], kind: str, points: Sequence[np.ndarray | Job | str]) -> list[Relation]:
+def panels(found: Sequence[ImageVectors], kind: str, points: Sequence[np.ndarray | Job | str]) -> list[Relation]:
     """What each model's panel shows."""
-    if kind in ("pca", "tsne"):
+    if kind in MAPS:
         return [
             Relation(one.title, one.colour, one.note, points=placed)
             if isinstance(placed, np.ndarray)
@@ -105,56 +87,6 @@ def panels(found: Sequence[Shown], kind: str, points: Sequence[np.ndarray | Job 
             for one in found[1:]
         ]
     return [Relation(one.title, one.colour, one.note, square=one.square) for one in found]
-
-
-def agreement(found: Sequence[Shown]) -> pd.DataFrame:
-    """Numbers for every two models."""
-    rows = []
-    for a, b in combinations(found, 2):
-        overlap, chance, k = similarity.neighbour_overlap(a.square, b.square)
-        rows.append(
-            {
-                "models": f"{a.title} and {b.title}",
-                "neighbour overlap": overlap,
-                "by chance": chance,
-                "k": k,
-                "CKA": similarity.alignment(a.vectors, b.vectors),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def reading(found: Sequence[Shown], chosen: ImageSet, table: pd.DataFrame) -> str:
-    """What the numbers say, with n."""
-    n = len(chosen.images)
-    if n < 2:
-        return "One image has nothing to be compared with: choose more images."
-    said = []
-    for one in found:
-        mean, deviation = similarity.spread(one.square)
-        own = similarity.own_class(one.square, chosen.classes)
-        share = f", {number(100 * own)}% have their nearest image in their own class" if np.isfinite(own) else ""
-        said.append(f"**{one.title}**: two images have similarity {number(mean)} ± {number(deviation)}{share}")
-    text = "; ".join(said) + f" (mean ± standard deviation over pairs, n = {n} images)."
-    if len(table) and np.isfinite(table["neighbour overlap"][0]):
-        row = table.iloc[0]
-        text += (
-            f" {row['models']} share {number(100 * row['neighbour overlap'])}% of the {row['k']} nearest images"
-            f" ({number(100 * row['by chance'])}% by chance)"
-        )
-        text += f"; CKA {number(row['CKA'])}." if np.isfinite(row["CKA"]) else "."
-    if all(np.nanmin(one.square) > 1 - 1e-6 for one in found):
-        text += " All images are the same to every model."
-    return text
-
-
-def csv(found: Sequence[Shown], chosen: ImageSet) -> str:
-    """Similarities of every two images of every model."""
-    lines = ["model,image,image_b,cosine_similarity"]
-    for one in found:
-        for i, j in combinations(range(len(chosen.images)), 2):
-            lines.append(f'"{one.title}",{chosen.images[i]},{chosen.images[j]},{one.square[i, j]:.6g}')
-    return "\n".join(lines) + "\n"
 
 
 def page() -> None:
@@ -184,66 +116,128 @@ def page() -> None:
         depth = controls.layer(specs, waiting=bool(outcome.jobs)) if layers == "all" and pool != "logits" else None
         if depth is None and layers == "last":
             st.caption(f"Last layer only, for more than {MOST_ALL_LAYERS} images.")
-    found = [one for model in outcome.models if (one := shown(model, depth)) is not None]
-    jobs: list[Job] = []
-    if found:
-        jobs = draw(found, kind, by, chosen)
+    found = [one for model in outcome.models if (one := chosen_layer(model, depth)) is not None]
+    drawn = draw(found, kind, by, chosen) if found else Drawn()
     frame.states(outcome, "embedding-similarity")
-    computing.show_progress(outcome if outcome.jobs or not jobs else Outcome((), (), tuple(jobs), ()))
+    computing.show_progress(outcome if outcome.jobs or not drawn.jobs else Outcome((), (), drawn.jobs, ()))
+    said = ""
     if found:
-        table = agreement(found)
-        st.markdown(reading(found, chosen, table))
+        key = (tuple(one.title + one.digest for one in found), chosen.classes)
+        said, table = words(key, found, chosen)
+        st.markdown(said)
         if len(table) > 1:
             with st.expander("Agreement of every two models"):
                 st.dataframe(table.round(3), hide_index=True)
     small = found and len(chosen.images) <= MOST_ALL_LAYERS
+
+    def document() -> str:
+        return drawn.svg(said) if drawn.svg else ""
+
     frame.footer(
         how=HOW, formula=FORMULA, not_shown=NOT_SHOWN, name="image-similarity",
+        png=(lambda: export.png(document())) if drawn.svg else None,
+        svg=document if drawn.svg else None,
         csv=(lambda: csv(found, chosen)) if small else None,
     )  # fmt: skip
 
 
-def draw(found: Sequence[Shown], kind: str, by: str, chosen: ImageSet) -> list[Job]:
-    """The panels and the nearest images of the selected one; jobs that still place images."""
-    order = similarity.order(found[0].square, chosen.classes, by)
-    if len(order) > MOST_DRAWN:
+@st.cache_data(max_entries=32, show_spinner=False)
+def words(key: object, _found: Sequence[ImageVectors], _chosen: ImageSet) -> tuple[str, pd.DataFrame]:
+    """The sentence and the table, which take seconds for thousands of images; the key names what they depend on."""
+    table = agreement(_found)
+    return reading(_found, _chosen, table), table
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def ordered(key: object, by: str, classes: tuple[str, ...], _square: np.ndarray) -> np.ndarray:
+    """The order of the images, made once for a square that the key names."""
+    return similarity.order(_square, classes, by)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def principal(key: str, _vectors: np.ndarray) -> np.ndarray:
+    """The PCA, made once for vectors that the key names."""
+    return projection.pca(_vectors)
+
+
+def placed_by(kind: str, found: Sequence[ImageVectors]) -> list[np.ndarray | Job | str]:
+    """Each model's map of the images, the job that makes it, or why there is none."""
+    if kind == "umap" and not projection.has_umap():
+        st.info(f"{projection.NO_UMAP} Until then this is PCA.", icon=":material/info:")
+        kind = "pca"
+    if kind == "pca":
+        return [principal(one.digest, one.vectors) for one in found]
+    return [projection.fetch(one.vectors, computing.visitor(), kind) for one in found] if kind in MAPS else []
+
+
+def nearest(found: Sequence[ImageVectors], chosen: ImageSet, selected: int | None) -> list[Near]:
+    """Each model's row of images nearest to the selected one."""
+    if selected is None or len(chosen.images) < 2:
+        return []
+    rows = []
+    for one in found:
+        images = similarity.nearest(one.square, selected)
+        text = f"nearest to {pictures.title(chosen.images[selected])} under {one.title}, cosine similarity"
+        rows.append(Near(text, one.colour, images.tolist(), one.square[selected, images].tolist()))
+    return rows
+
+
+def draw(found: Sequence[ImageVectors], kind: str, by: str, chosen: ImageSet) -> Drawn:
+    """The panels and the nearest images of the selected one."""
+    order = ordered(found[0].digest, by, chosen.classes, found[0].square)
+    if len(order) > MOST_DRAWN and kind not in MAPS:
         st.caption(
             f"{MOST_DRAWN:,} of {len(order):,} images are drawn, evenly along the order; the numbers are of all."
         )
         order = order[np.linspace(0, len(order) - 1, MOST_DRAWN).round().astype(int)]
     if by == "class" and not chosen.classes:
         st.caption("The classes of these images are not known: they stand as given.")
-    placed: list[np.ndarray | Job | str] = []
-    if kind == "pca":
-        placed = [projection.pca(one.vectors) for one in found]
-    elif kind == "tsne":
-        placed = [projection.fetch(one.vectors, computing.visitor()) for one in found]
     if kind == "difference" and len(found) < 2:
         st.caption("A difference needs two models: the grid of the only one is shown.")
+    placed = placed_by(kind, found)
+    thumbnails = fetch_sheet(chosen.images, computing.visitor())
+    if any(isinstance(value, Stopped) for value in (*placed, thumbnails)):
+        st.button("Compute", key="again", on_click=again, args=(computing.visitor(),))
+    if isinstance(thumbnails, str):
+        st.info(thumbnails, icon=":material/info:")
+        return Drawn()
+    if isinstance(thumbnails, Job):
+        st.skeleton(height=420)
+        return Drawn((thumbnails,))
     pick = url.first("pick")
     selected = int(pick) if pick.isascii() and pick.isdigit() and int(pick) < len(chosen.images) else None
-    near = []
-    if selected is not None and len(chosen.images) > 1:
-        for one in found:
-            images = similarity.nearest(one.square, selected)
-            text = f"nearest to {pictures.title(chosen.images[selected])} under {one.title}, cosine similarity"
-            near.append(Near(text, one.colour, images.tolist(), one.square[selected, images].tolist()))
-    thumbnails = fetch_sheet(chosen.images, computing.visitor())
-    if not isinstance(thumbnails, dict):
-        if isinstance(thumbnails, str):
-            st.info(thumbnails, icon=":material/info:")
-            return []
-        st.skeleton(height=420)
-        return [thumbnails]
+    entries = panels(found, kind, placed)
     relations(
         chosen.images,
-        panels(found, kind, placed),
+        entries,
         thumbnails=thumbnails,
         order=order.tolist(),
         classes=chosen.classes,
         selected=selected,
-        near=near,
+        near=nearest(found, chosen, selected),
         key="relations",
         on_pick=lambda image: url.put("pick", str(image)),
     )
-    return [job for job in placed if isinstance(job, Job)]
+
+    def svg(said: str) -> str:
+        difference = kind == "difference" and len(found) > 1
+        arranged = ORDERS[by] if by != "class" or chosen.classes else ORDERS["given"]
+        return relation_pictures.svg(
+            entries,
+            order=order.tolist(),
+            classes=chosen.classes,
+            thumbnails=thumbnails,
+            axis=f"image, {arranged} (n = {len(order)})",
+            scale=relation_pictures.DIFFERENCES if difference else relation_pictures.COSINES,
+            title="Similarity of the images" if kind not in MAPS else f"Images by similarity, {SHOWN[kind]}",
+            caption=said,
+        )
+
+    something = any(entry.square is not None or entry.points is not None for entry in entries)
+    return Drawn(tuple(job for job in placed if isinstance(job, Job)), svg if something else None)
+
+
+def again(visitor: str) -> None:
+    """Let what was stopped be asked for again."""
+    projection.again(visitor)
+    sheet_again(visitor)

@@ -8,11 +8,12 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
-from dashboard import computing, controls, frame, palette, panels, pictures, url
+from dashboard import computing, controls, export, frame, palette, panels, pictures, squares, url
 from dashboard.page import Page
 from dashboard.panels import Look, Panel, Scale
 from dashboard.selection import read_point
 from dashboard.sidebar import sidebar
+from dashboard.squares import Square
 from model_zoo.adapter import Geometry
 
 PAGE = Page("Position embeddings", section="Representation", order=40)
@@ -98,6 +99,19 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     return drawn.update_layout(height=480, plot_bgcolor="rgba(0,0,0,0)")
 
 
+def document(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], said: str) -> str:
+    """The mosaics of all models as SVG, on one scale where they have the same units."""
+    scales = {name: Scale(-limit(dataset), limit(dataset), units(dataset), True) for name, dataset in datasets.items()}
+    shared = next(iter(scales.values())) if len(set(scales.values())) == 1 else None
+    drawn = []
+    for name, dataset in datasets.items():
+        pixels = squares.painted(mosaic(dataset["similarity"])[0], scales[name], gaps=True)
+        axes = "column of the position", "row of the position"
+        own = None if shared else scales[name]
+        drawn.append(Square(name, colours[name], dataset.attrs["source"], pixels, *axes, scale=own))
+    return squares.svg(drawn, scale=shared, title="Similarity of positions", caption=said)
+
+
 def limit(dataset: xr.Dataset) -> float:
     """End of the scale: 1 for a cosine, else the largest magnitude."""
     if dataset["similarity"].attrs["units"] == "cosine":
@@ -170,6 +184,8 @@ def page() -> None:
         formula=FORMULA,
         not_shown=NOT_SHOWN,
         name="positions",
+        png=(lambda: export.png(document(ready, outcome.colours, reading(ready)))) if ready else None,
+        svg=(lambda: document(ready, outcome.colours, reading(ready))) if ready else None,
         csv=(lambda: frame.csv({n: at_point(d) for n, d in ready.items()})) if ready else None,
     )
 

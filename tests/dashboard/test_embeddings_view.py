@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from scipy.stats import spearmanr
 
-from dashboard import image_sets, pictures, projection, relations, similarity
+from dashboard import image_sets, image_vectors, pictures, projection, relations, similarity
 from dashboard.background import Background
 from dashboard.computing import ModelResult
 from dashboard.image_sets import ImageSet
@@ -161,28 +161,28 @@ def dataset(points, pool="cls"):
 
 def test_the_last_layer_is_the_final_norm_and_others_stand_at_their_depth():
     data = dataset(["resid_post.0", "resid_post.1", "resid_post.2", "norm"])
-    assert embeddings.layer_index(data, None) == 3
-    assert embeddings.layer_index(data, Depth(3, 3)) == 3
-    assert embeddings.layer_index(data, Depth(2, 3)) == 1
-    assert embeddings.layer_index(data, Depth(6, 12)) == 1
+    assert image_vectors.layer_index(data, None) == 3
+    assert image_vectors.layer_index(data, Depth(3, 3)) == 3
+    assert image_vectors.layer_index(data, Depth(2, 3)) == 1
+    assert image_vectors.layer_index(data, Depth(6, 12)) == 1
     model = ModelResult("m", "A", "#0072B2", None, (), {"embedding-similarity": data})
-    assert embeddings.shown(model, Depth(1, 3)).note == "layer 1 · mean of patches (it has no CLS there)"
-    assert embeddings.shown(model, None).note.startswith("after the final norm")
+    assert image_vectors.chosen_layer(model, Depth(1, 3)).note == "layer 1 · mean of patches (it has no CLS there)"
+    assert image_vectors.chosen_layer(model, None).note.startswith("after the final norm")
 
 
 def test_differences_are_to_the_first_model_and_the_words_follow_from_the_numbers():
-    one = embeddings.Shown("A", "#0072B2", "", SQUARE, VECTORS[MIXED])
-    other = embeddings.Shown("B", "#E69F00", "", SQUARE**2, VECTORS[MIXED])
+    one = image_vectors.ImageVectors("A", "#0072B2", "", SQUARE, VECTORS[MIXED])
+    other = image_vectors.ImageVectors("B", "#E69F00", "", SQUARE**2, VECTORS[MIXED])
     drawn = embeddings.panels([one, other], "difference", [])
     assert [panel.name for panel in drawn] == ["B − A"]
     np.testing.assert_allclose(drawn[0].square, SQUARE**2 - SQUARE)
     chosen = ImageSet("x", tuple(f"scene:{i}" for i in range(15)), CLASSES)
-    said = embeddings.reading([one, other], chosen, embeddings.agreement([one, other]))
+    said = image_vectors.reading([one, other], chosen, image_vectors.agreement([one, other]))
     assert "100% have their nearest image in their own class" in said
     assert "n = 15 images" in said
     assert "CKA 1." in said
-    alone = embeddings.reading([one], ImageSet("x", ("scene:0",)), embeddings.agreement([one]))
+    alone = image_vectors.reading([one], ImageSet("x", ("scene:0",)), image_vectors.agreement([one]))
     assert alone.startswith("One image has nothing")
-    same = embeddings.Shown("A", "#0072B2", "", np.ones((3, 3)), np.ones((3, 4)))
-    identical = embeddings.reading([same], ImageSet("x", ("scene:0",) * 3), embeddings.agreement([same]))
+    same = image_vectors.ImageVectors("A", "#0072B2", "", np.ones((3, 3)), np.ones((3, 4)))
+    identical = image_vectors.reading([same], ImageSet("x", ("scene:0",) * 3), image_vectors.agreement([same]))
     assert identical.endswith("All images are the same to every model.")
