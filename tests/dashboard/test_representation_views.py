@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from dashboard import export
 from dashboard.views import cka, filters, positions
 
 COLOURS = {"a": "#0072B2", "b": "#E69F00"}
@@ -107,15 +108,17 @@ def bank(count=5, side=4):
 def test_each_filter_is_scaled_over_its_own_weights():
     data = bank()
     page = filters.sheet(data["filters"].values, 3)
-    assert page.shape == (2 * 5 - 1, 3 * 5 - 1, 3)
+    assert page.shape == (2 * 5 - 1, 3 * 5 - 1, 4)
     for index in range(5):
         row, column = divmod(index, 3)
         tile = page[row * 5 : row * 5 + 4, column * 5 : column * 5 + 4]
+        assert (tile[..., 3] == 255).all()
+        tile = tile[..., :3]
         assert (tile.min(), tile.max()) == (0, 255)
         own = data["filters"].values[index].transpose(1, 2, 0)
         brightest = [np.unravel_index(pixels.argmax(), pixels.shape) for pixels in (tile, own)]
         assert brightest[0] == brightest[1]
-    assert (page[4] == 255).all()
+    assert (page[4, :, 3] == 0).all()  # the gaps are clear, on a dark page, too
 
 
 def test_constant_filters_do_not_divide_by_zero():
@@ -127,11 +130,13 @@ def test_the_spectrum_is_cumulative_with_a_colour_a_model():
     assert list(drawn.data[0].y) == pytest.approx([0.6, 0.9, 1.0])
     assert [trace.line.color for trace in drawn.data] == list(COLOURS.values())
     assert "variance (0 to 1)" in drawn.layout.yaxis.title.text
-    assert "2 of 3 components hold 90%" in filters.reading({"a": bank()})
+    assert filters.reading({"a": bank()}) == (
+        "Components that hold 90% of the variance over a model's filters: **a** 2 of 3."
+    )
 
 
 def test_filters_of_all_models_as_one_picture():
-    import cv2
-
-    data = filters.together({"a": bank(), "b": bank(7, 2)}, "components")
-    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).ndim == 3
+    drawn = filters.document({"a": bank(), "b": bank(7, 2)}, "filters", COLOURS)
+    assert drawn.count("<image") == 2
+    assert all(text in drawn for text in (*COLOURS.values(), "first 5 of 5 filters, 4 × 4 px", "2 × 2 px"))
+    assert export.png(drawn).startswith(b"\x89PNG")
