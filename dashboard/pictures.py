@@ -24,6 +24,7 @@ from model_zoo.images import ImageSource, open_image
 MOST_UPLOAD_BYTES = 256 * 2**20
 MOST_SCENES = 10_000
 SCENES_SHOWN = 6
+GONE = "The uploaded image is no longer held: upload it again."
 _UPLOAD = re.compile(r"upload:[0-9a-f]{16}")
 _SCENE = re.compile(r"scene:(0|[1-9][0-9]{0,4})")
 
@@ -91,6 +92,7 @@ class Uploads:
     def __init__(self, most_bytes: int = MOST_UPLOAD_BYTES) -> None:
         self._most_bytes = most_bytes
         self._files: OrderedDict[str, tuple[bytes, str]] = OrderedDict()
+        self._sizes: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
     def add(self, data: bytes, name: str) -> str:
@@ -99,13 +101,14 @@ class Uploads:
         Raises:
             ImageError: it is not an image that can be shown.
         """
-        open_image(data)
+        size = open_image(data).size
         identity = "upload:" + hashlib.sha256(data).hexdigest()[:16]
         with self._lock:
             self._files[identity] = (data, name)
+            self._sizes[identity] = size
             self._files.move_to_end(identity)
             while len(self._files) > 1 and sum(len(kept) for kept, _ in self._files.values()) > self._most_bytes:
-                self._files.popitem(last=False)
+                del self._sizes[self._files.popitem(last=False)[0]]
         return identity
 
     def get(self, identity: str) -> tuple[bytes, str] | None:
@@ -114,6 +117,11 @@ class Uploads:
             if identity in self._files:
                 self._files.move_to_end(identity)
             return self._files.get(identity)
+
+    def size(self, identity: str) -> tuple[int, int] | None:
+        """Width and height of the upright picture, None when it is no longer held."""
+        with self._lock:
+            return self._sizes.get(identity)
 
 
 UPLOADS = Uploads()
@@ -188,8 +196,32 @@ def load(identity: str) -> Image.Image:
         return Scenes().image(int(name))
     upload = UPLOADS.get(identity)
     if upload is None:
-        raise LookupError("The uploaded image is no longer held: upload it again.")
+        raise LookupError(GONE)
     return open_image(upload[0])
+
+
+def size(identity: str) -> tuple[int, int]:
+    """Width and height of a picture, known without opening it again.
+
+    Raises:
+        LookupError: there is no such picture, or it is no longer held.
+    """
+    kind, _, name = identity.partition(":")
+    if kind == "photo":
+        return _photo_size(name)
+    if kind == "scene":
+        from model_zoo.scenes import Scenes
+
+        return (Scenes().size,) * 2
+    known = UPLOADS.size(identity)
+    if known is None:
+        raise LookupError(GONE)
+    return known
+
+
+@cache
+def _photo_size(name: str) -> tuple[int, int]:
+    return load(f"photo:{name}").size
 
 
 def source(identity: str) -> ImageSource:

@@ -269,7 +269,7 @@ def uncropped_size(native: tuple[int, int], patch: int, image: tuple[int, int]) 
 def compute(group: Sequence[Request], job: Job) -> list[Result]:
     """Load the models, run every probe of the group in one pass, and say how the models lie over the images."""
     first = group[0]
-    shapes = [pictures.load(image).size for image in first.images]
+    shapes = [pictures.size(image) for image in first.images]
     with ExitStack() as stack:
         adapters: dict[str, Adapter] = {}
         for model in first.models:

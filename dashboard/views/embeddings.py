@@ -30,7 +30,7 @@ from dashboard.sidebar import sidebar
 
 PAGE = Page("Image similarity", section="Representation", order=10)
 
-SHOWN = {"grid": "grids", "difference": "differences", "pca": "map (PCA)", "tsne": "map (t-SNE)", "umap": "map (UMAP)"}
+SHOWN = {"grid": "grids", "difference": "differences", "pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 MAPS = ("pca", "tsne", "umap")
 ORDERS = {"class": "by class", "cluster": "by clustering", "given": "as given"}
 MOST_DRAWN = 1000
@@ -229,7 +229,9 @@ def draw(found: Sequence[ImageVectors], kind: str, by: str, chosen: ImageSet) ->
             thumbnails=thumbnails,
             axis=f"image, {arranged} (n = {len(order)})",
             scale=relation_pictures.DIFFERENCES if difference else relation_pictures.COSINES,
-            title="Similarity of the images" if kind not in MAPS else f"Images by similarity, {SHOWN[kind]}",
+            title="Similarity of the images"
+            if kind not in MAPS
+            else f"Map of the images by similarity ({SHOWN[kind]})",
             caption=said,
         )
 

@@ -37,11 +37,34 @@ def test_an_upload_is_named_by_its_content():
     assert uploads.get(first)[0] == data
 
 
+@pytest.mark.parametrize("identity", [*pictures.offered(), "scene:1999"])
+def test_the_size_is_the_opened_pictures(identity):
+    assert pictures.size(identity) == pictures.load(identity).size
+
+
+def test_the_size_of_an_upload_is_the_upright_ones_and_known_without_opening_it(monkeypatch):
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned by a quarter
+    data = file_of(noise(32).resize((48, 32)), format="JPEG", exif=turned)
+    identity = pictures.UPLOADS.add(data, "a.jpg")
+    assert pictures.load(identity).size == (32, 48)
+
+    def never(*_):
+        raise AssertionError("the picture was opened for its size")
+
+    monkeypatch.setattr(pictures, "open_image", never)
+    monkeypatch.setattr(pictures, "load", never)
+    assert pictures.size(identity) == (32, 48)
+    with pytest.raises(LookupError, match="no longer held"):
+        pictures.size("upload:0123456789abcdef")
+
+
 def test_the_store_of_uploads_is_bounded():
     size = len(file_of(noise(64)))
     uploads = Uploads(most_bytes=int(size * 2.5))
     ids = [uploads.add(file_of(noise(64, seed)), f"{seed}.png") for seed in range(3)]
     assert [uploads.get(identity) is not None for identity in ids] == [False, True, True]
+    assert [uploads.size(identity) is not None for identity in ids] == [False, True, True]
 
 
 @pytest.mark.parametrize("data", [b"not an image", file_of(noise(64))[:500], file_of(Image.new("RGB", (1, 1)))])
