@@ -30,6 +30,7 @@ PROBE_BANK_SEED = HELD_OUT_SEED + 1
 """Seed of the labelled scenes on which k-NN and linear probes are fitted."""
 DISTRACTORS = 4
 PHOTOGRAPHED = 0.5
+DARK, LIGHT = 0.35, 0.75  # greys of backgrounds and objects without texture
 CHUNK_PIXELS = 150_000
 
 _OBJECT = (
@@ -87,6 +88,8 @@ class Scenes:
             taken at 1.
         photographs: pictures whose crops are the background's texture, instead of a procedural one, in a share
             ``PHOTOGRAPHED`` of the scenes. Held-out scenes have none.
+        texture: contrast and colour of surfaces and backgrounds, from 0 (light grey objects on dark grey, where only
+            the shape is left to see) to 1. Held-out scenes have 1.
     """
 
     seed: int = HELD_OUT_SEED
@@ -95,11 +98,12 @@ class Scenes:
     cue_conflict: bool = False
     difficulty: float = 1.0
     photographs: tuple[Path, ...] = ()
+    texture: float = 1.0
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 4096:
             raise ValueError(f"size must be 8 to 4096 pixels, got {self.size}")
-        for name in ("surface_correlation", "difficulty"):
+        for name in ("surface_correlation", "difficulty", "texture"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be 0 to 1, got {getattr(self, name)}")
 
@@ -188,7 +192,7 @@ class Scenes:
         y = -line[None, :, None].expand(len(labels), self.size, self.size)
         tiles = textures.bank(textures.texels_for(self.size), device)
 
-        image = self._background(u, x, y, tiles)
+        image = DARK + (self._background(u, x, y, tiles) - DARK) * self.texture
         light = u["light_angle"] * 2 * math.pi
         lx, ly = torch.cos(light)[:, None, None], torch.sin(light)[:, None, None]
 
@@ -200,7 +204,7 @@ class Scenes:
         shadow = torch.sigmoid(-_shape_distance(by_class, cast_x, cast_y) * scale / 0.05)
         image = image * (1 - (0.25 + 0.35 * u["shadow"])[:, None, None] * shadow)[:, None]
 
-        surface = self._surface(u, surfaces.to(device), px, py, tiles)
+        surface = LIGHT + (self._surface(u, surfaces.to(device), px, py, tiles) - LIGHT) * self.texture
         rim = (-distance / (0.45 * scale)).clamp(0, 1)
         height = torch.sqrt((1 - (1 - rim) ** 2).clamp(min=1e-6)) * scale * 0.6
         slope_y, slope_x = torch.gradient(height, spacing=pixel, dim=(1, 2))

@@ -19,6 +19,7 @@ class Stage:
             2022, arXiv:2208.07220). Convolutional networks and masked autoencoding ignore it.
         surface_correlation: of the scenes of this stage; None takes the run's. At 0.1 the surface says nothing about
             the class, so that the shape has to be learned; other data ignore it.
+        texture: of the scenes at its beginning and its end; 0 leaves grey shapes on grey.
     """
 
     images: int
@@ -26,6 +27,7 @@ class Stage:
     difficulty: tuple[float, float] = (1.0, 1.0)
     drop: float = 0.0
     surface_correlation: float | None = None
+    texture: tuple[float, float] = (1.0, 1.0)
 
     @property
     def cost(self) -> float:
@@ -106,14 +108,17 @@ class TrainConfig:
         """Steps in all."""
         return sum(self.stage_steps)
 
-    def stage_at(self, step: int) -> tuple[Stage, float]:
-        """The stage of a step and the difficulty there."""
+    def stage_at(self, step: int) -> tuple[Stage, float, float]:
+        """The stage of a step, and the difficulty and the texture there."""
         for stage, steps in zip(self.stages, self.stage_steps, strict=True):
             if step < steps:
-                first, last = stage.difficulty
-                return stage, first + (last - first) * step / max(1, steps - 1)
+                share = step / max(1, steps - 1)
+                difficulty, texture = (
+                    first + (last - first) * share for first, last in (stage.difficulty, stage.texture)
+                )
+                return stage, difficulty, texture
             step -= steps
-        return self.stages[-1], self.stages[-1].difficulty[1]
+        return self.stages[-1], self.stages[-1].difficulty[1], self.stages[-1].texture[1]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a file."""
@@ -122,5 +127,8 @@ class TrainConfig:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TrainConfig":
         """The configuration that ``to_json`` wrote down."""
-        stages = tuple(Stage(**{**stage, "difficulty": tuple(stage["difficulty"])}) for stage in data["stages"])
+        stages = tuple(
+            Stage(**{name: tuple(value) if isinstance(value, list) else value for name, value in stage.items()})
+            for stage in data["stages"]
+        )
         return cls(**{**data, "stages": stages, "snapshots": tuple(data["snapshots"])})

@@ -35,7 +35,14 @@ class Source(Protocol):
         ...
 
     def views(
-        self, step: int, batch: int, size: int, difficulty: float, count: int, device: torch.device
+        self,
+        step: int,
+        batch: int,
+        size: int,
+        difficulty: float,
+        count: int,
+        device: torch.device,
+        texture: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
         """``count`` views of each image of batch ``step``."""
         ...
@@ -55,7 +62,14 @@ class ScenesSource:
     classes: tuple[str, ...] = CLASSES
 
     def views(
-        self, step: int, batch: int, size: int, difficulty: float, count: int, device: torch.device
+        self,
+        step: int,
+        batch: int,
+        size: int,
+        difficulty: float,
+        count: int,
+        device: torch.device,
+        texture: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
         """``count`` views of each image of batch ``step``, (B, 3, size, size) in [0, 1], and the labels."""
         scenes = Scenes(self.seed, size, self.surface_correlation, difficulty=difficulty, photographs=self.photographs)
@@ -107,7 +121,14 @@ class PictureSource:
         return torch.stack(images).permute(0, 3, 1, 2).float() / 255
 
     def views(
-        self, step: int, batch: int, size: int, difficulty: float, count: int, device: torch.device
+        self,
+        step: int,
+        batch: int,
+        size: int,
+        difficulty: float,
+        count: int,
+        device: torch.device,
+        texture: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
         """``count`` views of each image of batch ``step``, (B, 3, size, size) in [0, 1], and the labels."""
         train, _ = self._split()

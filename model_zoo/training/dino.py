@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model_zoo.training.augment import jittered_crops
+from model_zoo.training.augment import blurred, jittered_crops
 from model_zoo.training.objective import Objective
 
 
@@ -53,6 +53,18 @@ def sinkhorn(logits: Tensor, iterations: int = 3) -> Tensor:
     return q.to(logits.dtype)
 
 
+def koleo(features: Tensor) -> Tensor:
+    r"""How crowded normalised features (B, D) are: :math:`-\frac1B \sum_i \log \min_{j \ne i} \lVert x_i - x_j \rVert`.
+
+    Reference:
+        Sablayrolles et al. 2019, arXiv:1806.03198; used in DINOv2, arXiv:2304.07193.
+    """
+    x = F.normalize(features, dim=-1)
+    with torch.no_grad():
+        nearest = (x @ x.T).fill_diagonal_(-2).argmax(1)
+    return -torch.log((x - x[nearest]).norm(dim=-1) + 1e-6).mean()
+
+
 class Dino(Objective):
     r"""Cross entropy between the teacher's and the student's distributions over prototypes, across views.
 
@@ -78,6 +90,10 @@ class Dino(Objective):
             use all prototypes alike (SwAV, DINOv2), which keeps a small batch from settling on a few clusters.
         centre_momentum: of the running mean.
         colour: strength of the random changes of colour.
+        hue: largest random change of hue in turns; None is a tenth of ``colour``.
+        blur: largest standard deviation of the blur of the first global crop and of half of the others, as a share of
+            the side; 0 is off.
+        spread: weight of the KoLeo term (DINOv2), which pushes the features of different images apart.
     """
 
     views = 2
@@ -99,6 +115,9 @@ class Dino(Objective):
         centring: str = "mean",
         centre_momentum: float = 0.9,
         colour: float = 0.2,
+        hue: float | None = None,
+        blur: float = 0.0,
+        spread: float = 0.0,
     ) -> None:
         super().__init__(student, normalise)
         self.student_head = Head(student.num_features, prototypes, hidden, bottleneck)
@@ -109,7 +128,8 @@ class Dino(Objective):
         self.local_crops, self.global_scale, self.local_scale = local_crops, global_scale, local_scale
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
         self.centring = centring
-        self.warmup, self.momentum, self.centre_momentum, self.colour = warmup, momentum, centre_momentum, colour
+        self.warmup, self.momentum, self.centre_momentum = warmup, momentum, centre_momentum
+        self.colour, self.hue, self.blur, self.spread = colour, hue, blur, spread
 
     def forward(self, views: list[Tensor], labels: Tensor, progress: float) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch, the teacher's entropy and its divergence between views.
@@ -120,11 +140,8 @@ class Dino(Objective):
         """
         size = views[0].shape[-1]
         small = max(8, size // 16 * 8)
-        wide = [self.normalise(jittered_crops(view, size, self.global_scale, colour=self.colour)) for view in views]
-        narrow = [
-            self.normalise(jittered_crops(views[k % 2], small, self.local_scale, colour=self.colour))
-            for k in range(self.local_crops)
-        ]
+        wide = [self._crops(view, size, self.global_scale, 1.0 - k / 2) for k, view in enumerate(views)]
+        narrow = [self._crops(views[k % 2], small, self.local_scale, 0.5) for k in range(self.local_crops)]
         both = torch.cat(wide)
         with torch.no_grad():
             told = self.teacher_head(self.teacher(both)).float()
@@ -136,7 +153,8 @@ class Dino(Objective):
             else:
                 target = ((told - self.centre) / temperature).softmax(-1).chunk(2)
                 self.centre.lerp_(told.mean(0), 1 - self.centre_momentum)
-        answers = list(self.student_head(self.student(both)).float().chunk(2))
+        features = self.student(both)
+        answers = list(self.student_head(features).float().chunk(2))
         if narrow:
             answers += self.student_head(self.student(torch.cat(narrow))).float().chunk(len(narrow))
         losses = [
@@ -151,7 +169,14 @@ class Dino(Objective):
             mean = probabilities.mean(0)
             entropy = torch.special.entr(probabilities).sum(-1).mean() / top
             used = torch.special.entr(mean).sum() / top
-        return torch.stack(losses).mean(), {"entropy": entropy.item(), "used": used.item()}
+        loss = torch.stack(losses).mean()
+        if self.spread:
+            loss = loss + self.spread * sum(koleo(view.float()) for view in features.chunk(2)) / 2
+        return loss, {"entropy": entropy.item(), "used": used.item()}
+
+    def _crops(self, images: Tensor, size: int, scale: tuple[float, float], share: float) -> Tensor:
+        crops = jittered_crops(images, size, scale, colour=self.colour, hue=self.hue)
+        return self.normalise(blurred(crops, share, self.blur) if self.blur else crops)
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

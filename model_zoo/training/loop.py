@@ -217,14 +217,16 @@ def train(
     losses: list[float] = []
     for step in range(first, config.steps):
         torch.manual_seed((config.seed * 1_000_003 + step + 1) % 2**63)
-        stage, difficulty = config.stage_at(step)
+        stage, difficulty, texture = config.stage_at(step)
         scheduler.step_update(step)
         objective.train()
         for module in objective.modules():
             if isinstance(module, PatchDropout):
                 module.prob = stage.drop
         source = sources[correlations[stage]]
-        views, labels = source.views(step, config.batch_size, stage.size, difficulty, objective.views, device)
+        views, labels = source.views(
+            step, config.batch_size, stage.size, difficulty, objective.views, device, texture=texture
+        )
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             loss, metrics = objective(views, labels, step / config.steps)
         optimiser.zero_grad(set_to_none=True)

@@ -9,6 +9,7 @@ import argparse
 import json
 import shutil
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from typing import Any
 from model_zoo.catalog import CATALOG
 from model_zoo.evaluation import Measured, evaluate_scenes
 from model_zoo.loading import load
-from model_zoo.scenes import PROBE_BANK_SEED
+from model_zoo.scenes import CLASSES, PROBE_BANK_SEED
 from model_zoo.training.config import TrainConfig
-from model_zoo.training.loop import WEIGHTS
+from model_zoo.training.loop import WEIGHTS, build_student, save_weights
 
 HELD_OUT = 2000
 
@@ -31,6 +32,7 @@ RECIPES_IN_WORDS = {
     ),
     "mae": "Masked autoencoder: 75% of the patches hidden, pixels normalised patch by patch; no labels are used.",
 }
+STARTS = {"random": "random numbers", "sincos": "sines and cosines of row and column, and are learned from there"}
 NAMES = {
     "n": "held-out scenes",
     "top1": "top-1",
@@ -62,7 +64,10 @@ def publish(key: str, runs: list[Path], compute: str, notes: str = "") -> dict[s
     figures = evaluate_scenes(load(key, device="cpu"), HELD_OUT)
     untrained = None
     if configs[0].objective in ("dino", "mae"):
-        fresh = load(f"timm:{entry.timm_name}@random:{configs[0].seed}", device="cpu")
+        with tempfile.TemporaryDirectory() as folder:
+            start = Path(folder) / WEIGHTS
+            save_weights(build_student(configs[0], len(CLASSES)), start)
+            fresh = load(f"timm:{entry.timm_name}@{start}", device="cpu")
         untrained = evaluate_scenes(fresh, HELD_OUT, kind=figures.features)
     shutil.rmtree(entry.folder / "snapshots", ignore_errors=True)
     snapshots, before = [], 0
@@ -126,6 +131,7 @@ def _readme(card: dict[str, Any], configs: list[TrainConfig]) -> str:
     ]
     stages = [
         f"| {stage.images:,} | {stage.size} | {stage.difficulty[0]:g} to {stage.difficulty[1]:g} | {stage.drop:.0%} |"
+        f" {run.surface_correlation if stage.surface_correlation is None else stage.surface_correlation:g} |"
         for run in configs
         for stage in run.stages
     ]
@@ -138,6 +144,7 @@ def _readme(card: dict[str, Any], configs: list[TrainConfig]) -> str:
             f"- Network: `{entry.timm_name}`, {entry.parameters:,} parameters, input {entry.input_size[0]} px"
             + (f", patches of {entry.patch} px" if entry.patch else "")
             + ". Weights in float16.",
+            *([f"- Position embeddings start from {STARTS[config.positions]}."] if entry.patch else []),
             f"- Data: procedural scenes of seed {', '.join(str(run.seed) for run in configs)}, each shown once; "
             f"{card['images']:,} in all.",
             f"- Optimiser: {config.optimiser}, learning rate {', then '.join(f'{run.lr:g}' for run in configs)} with a "
@@ -146,8 +153,8 @@ def _readme(card: dict[str, Any], configs: list[TrainConfig]) -> str:
             f"- Compute: {card['compute']}.",
             f"- Paper of the objective: arXiv:{entry.paper}. Licence of the weights: {entry.licence}.",
             "",
-            "| images | size (px) | difficulty | patches left out |",
-            "|---|---|---|---|",
+            "| images | size (px) | difficulty | patches left out | surface is the class's own |",
+            "|---|---|---|---|---|",
             *stages,
             "",
             f"## Held-out figures (`{card['evaluation']}`)",

@@ -141,6 +141,20 @@ def test_photographs_replace_half_of_the_backgrounds_and_nothing_else(tmp_path):
     torch.testing.assert_close(tiles[:, 0, :, :32], tiles[:, 0, :, 32:64].flip(-1), msg="mirrored, so no seam")
 
 
+def test_without_texture_only_grey_shapes_are_left_and_they_are_the_same_shapes():
+    full = Scenes(5, 48).batch(range(32))
+    plain = Scenes(5, 48, texture=0.0).batch(range(32))
+    half = Scenes(5, 48, texture=0.5).batch(range(32))
+    for name in ("labels", "masks", "surfaces"):
+        assert torch.equal(getattr(full, name), getattr(plain, name))
+    images = plain.images.int()
+    assert (images.amax(1) - images.amin(1)).max() <= 1
+    inside, outside = images[:, 0][plain.masks].float().mean(), images[:, 0][~plain.masks].float().mean()
+    assert inside > 1.5 * outside
+    colours = [(scenes.images.int().amax(1) - scenes.images.int().amin(1)).float().mean() for scenes in (half, full)]
+    assert 0.3 < colours[0] / colours[1] < 0.7
+
+
 def test_clip_moves_smoothly_and_closes():
     clip = Scenes(size=64).clip(4, 24)
     assert clip.images.shape == (24, 3, 64, 64)

@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from model_zoo.scenes import Scenes
-from model_zoo.training.augment import jittered_crops
+from model_zoo.training.augment import blurred, jittered_colours, jittered_crops
 from model_zoo.training.config import Stage, TrainConfig
 from model_zoo.training.data import open_source
-from model_zoo.training.dino import sinkhorn
+from model_zoo.training.dino import koleo, sinkhorn
 from model_zoo.training.loop import build_objective, train
 from model_zoo.training.recipes import RECIPES
 
@@ -204,6 +204,49 @@ def test_sinkhorn_uses_every_prototype_alike():
     q = sinkhorn(torch.randn(64, 16) * 4, iterations=50)
     assert torch.allclose(q.sum(1), torch.ones(64), atol=1e-5)
     assert torch.allclose(q.sum(0), torch.full((16,), 4.0), atol=0.05)
+
+
+def test_koleo_is_the_mean_log_distance_to_the_nearest_other():
+    torch.manual_seed(0)
+    features = torch.randn(12, 6, dtype=torch.float64)
+    unit = [x / x.norm() for x in features]
+    nearest = [min((x - y).norm() for j, y in enumerate(unit) if j != i) for i, x in enumerate(unit)]
+    expected = -sum(distance.log() for distance in nearest) / 12
+    torch.testing.assert_close(koleo(features), expected, atol=1e-4, rtol=0)
+    assert koleo(torch.ones(8, 4) + 1e-3 * torch.randn(8, 4)) > koleo(torch.randn(8, 4)) + 2
+
+
+def test_blur_keeps_the_mean_and_takes_the_detail():
+    torch.manual_seed(0)
+    images = torch.rand(8, 3, 32, 32)
+    assert torch.equal(blurred(images, 0.0, 0.1), images)
+    soft = blurred(images, 1.0, 0.1)
+    torch.testing.assert_close(soft.mean((2, 3)), images.mean((2, 3)), atol=0.03, rtol=0)
+    assert (soft.std((2, 3)) < 0.7 * images.std((2, 3))).all()
+
+
+def test_a_change_of_hue_keeps_brightness_and_greys():
+    torch.manual_seed(0)
+    grey = torch.rand(6, 1, 8, 8).expand(-1, 3, -1, -1)
+    colourful = 0.3 + 0.4 * torch.rand(64, 3, 8, 8)
+    for hue in (None, 0.5):
+        assert torch.allclose(jittered_colours(grey, 0.01, hue), grey, atol=0.02)
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    turned = jittered_colours(colourful, 1e-3, 0.5)
+    kept = ((turned - colourful) * weights).sum(1).abs()
+    assert kept.max() < 0.1
+    assert kept.mean() < 0.01
+    assert (turned - colourful).abs().mean() > 0.05
+    assert (jittered_colours(colourful, 1e-3) - colourful).abs().mean() < 0.05
+
+
+def test_texture_and_difficulty_move_through_their_stage():
+    stages = (Stage(64, 24, (0.0, 0.5), texture=(0.2, 1.0)), Stage(32, 24))
+    config = tiny("supervised", stages=stages)
+    steps = [config.stage_at(step)[1:] for step in range(config.steps)]
+    assert steps[0] == (0.0, 0.2)
+    assert steps[3] == (0.5, 1.0)
+    assert steps[4:] == [(1.0, 1.0)] * 2
 
 
 def test_whole_crops_are_the_image_and_others_lie_inside():
