@@ -22,11 +22,15 @@ _STYLE = """<style>
 def title(model: str) -> str:
     """What figures call a model: the catalog's title, else the label made from its timm name."""
     named = reference(model)
-    return CATALOG[named.key].title if named.key else named.label
+    if named.key is None:
+        return named.label
+    return CATALOG[named.key].title + (f", step {named.step}" if named.step is not None else "")
 
 
 def source(named: ModelReference) -> str:
     """Where the weights come from, for a person."""
+    if named.step is not None:
+        return f"shipped with this project: a snapshot after {named.step} steps of its training"
     return {
         "shipped": "shipped with this project",
         "hub": "downloaded from the Hugging Face hub when first used",

@@ -58,10 +58,16 @@ class CatalogEntry:
         path = self.folder / "card.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
+    def snapshots(self) -> dict[int, Path]:
+        """The weights that were kept along a shipped model's training, by step in order; without the final ones."""
+        files = self.folder.glob("snapshots/step-*.safetensors")
+        steps = {path.stem.removeprefix("step-"): path for path in files}
+        return {int(step): path for step, path in sorted(steps.items()) if step.isdecimal()}
+
 
 PRESETS: dict[str, tuple[str, ...]] = {
-    "DINO against supervised": ("scenes-vit-supervised", "scenes-vit-dino"),
     "Four objectives": ("scenes-vit-supervised", "scenes-deit-distilled", "scenes-vit-dino", "scenes-vit-mae"),
+    "DINO against supervised": ("scenes-vit-supervised", "scenes-vit-dino"),
     "CNN against ViT": ("scenes-resnet", "scenes-vit-supervised", "scenes-deit-distilled"),
     "DINO against DeiT (ViT-S/16)": ("dino-s16", "deit-s16"),
     "ViT training recipes (S/16)": ("vit-s16-in1k", "vit-s16-in21k", "deit-s16", "deit3-s16", "dino-s16"),

@@ -90,7 +90,7 @@ def resolve_device(name: str) -> torch.device:
 def _weights_file(reference: ModelReference, on_progress: Progress | None) -> Path | None:
     match reference.weights:
         case "shipped":
-            path = CATALOG[reference.key or ""].folder / "model.safetensors"
+            path = reference.path or CATALOG[reference.key or ""].folder / "model.safetensors"
             if not path.is_file():
                 raise ModelError(
                     f"The weights of {reference.key} are missing from this checkout: fetch {path.name} again."

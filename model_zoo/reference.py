@@ -1,6 +1,7 @@
 """How a model is named: the MODEL strings of the command line and of links.
 
-``KEY``, ``timm:NAME``, ``timm:NAME@random:SEED`` or ``timm:NAME@FILE``, each with ``LABEL=`` in front where wanted.
+``KEY``, ``KEY@step-00047`` (a shipped snapshot of its training), ``timm:NAME``, ``timm:NAME@random:SEED`` or
+``timm:NAME@FILE``, each with ``LABEL=`` in front where wanted.
 """
 
 import difflib
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from model_zoo.catalog import CATALOG
+from model_zoo.catalog import CATALOG, CatalogEntry
 
 Weights = Literal["shipped", "hub", "random", "file"]
 
@@ -35,7 +36,8 @@ class ModelReference:
         timm_name: Name that ``timm.create_model`` takes, with its tag where it has one.
         weights: Where the weights come from.
         seed: Seed of random weights, else None.
-        path: Checkpoint file, else None.
+        path: Checkpoint file, a snapshot's too, else None.
+        step: Step of the training that a snapshot was taken after, else None.
     """
 
     label: str
@@ -44,12 +46,13 @@ class ModelReference:
     weights: Weights
     seed: int | None = None
     path: Path | None = None
+    step: int | None = None
 
     @property
     def source(self) -> str:
         """The MODEL string without its label: two references with one source are the same model."""
         if self.key is not None:
-            return self.key
+            return self.key if self.step is None else f"{self.key}@{step_name(self.step)}"
         match self.weights:
             case "random":
                 return f"timm:{self.timm_name}@random:{self.seed}"
@@ -76,6 +79,9 @@ def parse(text: str, *, allow_files: bool = True) -> ModelReference:
     if model in CATALOG:
         entry = CATALOG[model]
         return ModelReference(label or entry.key, entry.key, entry.timm_name, entry.weights)
+    key, _, name = model.partition("@")
+    if key in CATALOG:
+        return _snapshot(label, CATALOG[key], name)
     if not model.startswith("timm:"):
         raise ModelError(f"No model is called {model!r}{_nearest(model, CATALOG)}: see `python -m model_zoo list`.")
     name, at, origin = model.removeprefix("timm:").partition("@")
@@ -89,6 +95,23 @@ def parse(text: str, *, allow_files: bool = True) -> ModelReference:
         raise ModelError("A file cannot be named here: use a catalog key, timm:NAME or timm:NAME@random:SEED.")
     path = checkpoint_path(origin)
     return ModelReference(label or _as_label(f"{name}-{path.stem}"), None, name, "file", path=path)
+
+
+def step_name(step: int) -> str:
+    """What a snapshot is called in a MODEL string."""
+    return f"step-{step:05d}"
+
+
+def _snapshot(label: str, entry: CatalogEntry, name: str) -> ModelReference:
+    """A snapshot by its name, which is looked up among those that are shipped and never used as a path."""
+    known = {step_name(step): (step, path) for step, path in entry.snapshots().items()}
+    if not known:
+        raise ModelError(f"{entry.key} has no snapshots of its training: write {entry.key} alone.")
+    if name not in known:
+        raise ModelError(f"{entry.key} has no snapshot {name[:40]!r}: its snapshots are {', '.join(known)}.")
+    step, path = known[name]
+    named = label or f"{entry.key}-{name}"
+    return ModelReference(named, entry.key, entry.timm_name, entry.weights, path=path, step=step)
 
 
 def parse_all(texts: Iterable[str], *, allow_files: bool = True) -> tuple[ModelReference, ...]:
