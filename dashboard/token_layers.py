@@ -1,8 +1,9 @@
 """Which layer of a model's tokens a depth on the slider means."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from dashboard.computing import ModelResult
+from dashboard.computing import ModelResult, Outcome
 from dashboard.results import Value
 from dashboard.selection import Depth
 from model_zoo.adapter import ModelSpec
@@ -29,6 +30,25 @@ def text(spec: ModelSpec, depth: Depth | None) -> str:
     return f"layer {int(chosen) + 1} of {count}"
 
 
+def facet_text(spec: ModelSpec, depth: Depth | None, facet: str) -> str:
+    """The layer and what is read in it, as a person reads it; facets have no final norm."""
+    if facet == "token":
+        return text(spec, depth)
+    chosen, count = parameter(spec, depth), blocks(spec)
+    return f"{facet} of layer {count if chosen == 'last' else int(chosen) + 1} of {count}"
+
+
 def of_each(models: Iterable[ModelResult], depth: Depth | None, **more: Value) -> dict[str, Mapping[str, Value] | None]:
     """Parameters of each model with the layer at its own depth; None while a model is not known."""
     return {m.model: {"layer": parameter(m.spec, depth), **more} if m.spec else None for m in models}
+
+
+def together(known: Outcome, outcome: Outcome) -> Outcome:
+    """The outcome, where a model that became known only after it was asked for counts as on its way.
+
+    Parameters depend on a model's layout. A layout that arrived between asking for it and asking for the result left
+    the result unasked: the page has to run again, which it does when the work on the layouts is over.
+    """
+    late = {model.model for model in known.models if model.spec is None and not model.message}
+    models = tuple(replace(model, waiting=True) if model.model in late else model for model in outcome.models)
+    return replace(outcome, models=models, jobs=outcome.jobs or known.jobs)

@@ -14,6 +14,7 @@ from probes.base import Probe, one_of
 from probes.capture import Tokens
 from probes.layers import check_layer, layer_point, no_layer
 
+POINT = re.compile(r"(0(?:\.\d{1,6})?),(0(?:\.\d{1,6})?)")
 FACETS = ("token", "query", "key", "value")
 VARIABLES = {
     "similarity": "cosine similarity",
@@ -42,7 +43,8 @@ class PatchSimilarity(Probe):
     match mutually when each is the other's most similar patch ("best buddies").
 
     Args:
-        query: ``center`` or ``ROW:COL``, a patch of the model's input grid, from 0.
+        query: ``center``; ``ROW:COL``, a patch of the model's input grid, from 0 (of the layer's own grid in a network
+            without patches); or ``U,V``, the patch under a point of the input, as fractions of its width and height.
         of: the image that the query patch is in, by its place in the run, from 0.
         facet: ``token``, or what the layer's attention compares: its ``query``, ``key`` or ``value`` vectors, heads
             side by side, after any rotary embedding and normalisation.
@@ -70,8 +72,10 @@ class PatchSimilarity(Probe):
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
 
     def __post_init__(self) -> None:
-        if self.query != "center" and not re.fullmatch(r"\d{1,4}:\d{1,4}", self.query):
-            raise ValueError(f"query is {self.query!r}; it must be center or ROW:COL, such as 3:7.")
+        if not (self.query == "center" or re.fullmatch(r"\d{1,4}:\d{1,4}", self.query) or POINT.fullmatch(self.query)):
+            raise ValueError(
+                f"query is {self.query!r}; it must be center, ROW:COL such as 3:7, or U,V such as 0.2,0.5."
+            )
         if self.of < 0:
             raise ValueError(f"of is {self.of!r}; it must be the place of an image in the run, from 0.")
         one_of("facet", self.facet, FACETS)
@@ -104,6 +108,8 @@ class PatchSimilarity(Probe):
     def _patch(self, grid: tuple[int, int]) -> tuple[int, int]:
         if self.query == "center":
             return grid[0] // 2, grid[1] // 2
+        if point := POINT.fullmatch(self.query):
+            return int(float(point[2]) * grid[0]), int(float(point[1]) * grid[1])
         row, column = self.query.split(":")
         return int(row), int(column)
 

@@ -1,19 +1,20 @@
 """Patch correspondence: what in these images is like one patch, and which patches belong together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
 import streamlit as st
 import xarray as xr
 
-from dashboard import computing, controls, export, frame, panels, pictures, token_layers, url
+from dashboard import computing, controls, export, frame, model_columns, panels, pictures, token_layers, url
 from dashboard.computing import ModelResult
 from dashboard.page import Page
 from dashboard.palette import number
 from dashboard.panels import Look, Panel, Scale
 from dashboard.selection import Depth, Point, read_point
 from dashboard.sidebar import sidebar
+from dashboard.stacked import stacked
 from model_zoo.adapter import Geometry
 
 PAGE = Page("Patch correspondence", section="Representation", order=20)
@@ -41,6 +42,19 @@ NOT_SHOWN = """
 - Levels of two models cannot be compared: a part common to all patches raises every similarity. Compare patterns.
 - A mutual match need not be right, and a patch of plain background has many equals.
 """
+
+
+def asked(model: ModelResult, point: Point) -> str | None:
+    """The point as the probe's ``query``: a patch of the input, or without patches a point; None outside the crop."""
+    if model.spec is None:
+        return None
+    grid = model.spec.grid if model.spec.is_transformer else model.spec.input_size
+    at = model.geometries[0].patch_at(*point, grid)
+    if at is None:
+        return None
+    if model.spec.is_transformer:
+        return f"{at[0]}:{at[1]}"
+    return f"{(at[1] + 0.5) / grid[1]:.6f},{(at[0] + 0.5) / grid[0]:.6f}"
 
 
 def scale_of(datasets: Mapping[str, xr.Dataset]) -> Scale:
@@ -83,7 +97,8 @@ def lines(
              f"viewBox='0 0 {width:.1f} {height:.1f}'><title>{escape(title)}</title>"]  # fmt: skip
     for image, size, z, x in zip(images, sizes, zoom, left, strict=True):
         href = pictures.data_uri(image, SIDE, grey=True)
-        parts.append(f"<image href='{href}' x='{x:.1f}' width='{size[0] * z:.1f}' height='{size[1] * z:.1f}'/>")
+        parts.append(f"<image href='{href}' x='{x:.1f}' width='{size[0] * z:.1f}' height='{size[1] * z:.1f}' "
+                     "opacity='0.6'/>")  # fmt: skip
     for number_, (a, b, value) in enumerate(pairs, start=1):
         ends = []
         for patch, geometry, z, x in zip((a, b), geometries, zoom, left, strict=True):
@@ -91,8 +106,9 @@ def lines(
             ends.append((x + (l + r) / 2 * z, (t + d) / 2 * z))
         (x1, y1), (x2, y2) = ends
         place = f"x1='{x1:.1f}' y1='{y1:.1f}' x2='{x2:.1f}' y2='{y2:.1f}'"
-        parts.append(f"<g><title>match {number_}: {number(value)}</title><line {place} stroke='#000' stroke-width='4'/>"
-                     f"<line {place} stroke='{colour}' stroke-width='2.2'/>")  # fmt: skip
+        parts.append(f"<g><title>match {number_}: {number(value)}</title>"
+                     f"<line {place} stroke='#fff' stroke-width='4.5'/>"
+                     f"<line {place} stroke='{colour}' stroke-width='2.5'/>")  # fmt: skip
         parts += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='5' fill='{colour}' stroke='#fff' stroke-width='1.5'/>"
                   for x, y in ends]  # fmt: skip
         parts.append("</g>")
@@ -131,19 +147,18 @@ def page() -> None:
             "Scale", ["shared", "per panel"], default="shared", required=True, key="scale", bind="query-params"
         )
         count = st.slider("Lines", 0, 40, 12, key="lines", bind="query-params", width=150)
-    patches = computing.patch_of_each(selection, point)
-    asked = token_layers.of_each(known.models, depth, facet=facet, of=0)
+    given = token_layers.of_each(known.models, depth, facet=facet, of=0)
     params: dict[str, computing.Params | None] = {}
-    for model, given in asked.items():
-        patch = patches[model]
-        params[model] = {**given, "query": patch} if given and patch else None
-    outcome = computing.compute_each({"patch-similarity": params}, selection)
+    for model in known.models:
+        layer, patch = given[model.model], asked(model, point)
+        params[model.model] = {**layer, "query": patch} if layer and patch else None
+    outcome = token_layers.together(known, computing.compute_each({"patch-similarity": params}, selection))
     ready = outcome.ready("patch-similarity")
     scale = scale_of(ready) if ready and scaling == "shared" else None
-    look, documents = Look(), []
+    look, documents = Look(columns=len(outcome.models) + 1), []
     for i, image in enumerate(images):
         drawn = [
-            panel(m, i, token_layers.text(m.spec, depth) if m.spec else "", shared=scaling == "shared")
+            panel(m, i, token_layers.facet_text(m.spec, depth, facet) if m.spec else "", shared=scaling == "shared")
             for m in outcome.models
         ]
         documents.append(drawn)
@@ -161,17 +176,20 @@ def page() -> None:
         formula=FORMULA,
         not_shown=NOT_SHOWN,
         name="correspondence",
-        svg=(lambda: document(images[0], documents[0], scale, look, reading(ready, facet))) if ready else None,
-        png=(lambda: export.png(document(images[0], documents[0], scale, look, reading(ready, facet))))
-        if ready
-        else None,
+        svg=(lambda: document(images, documents, scale, reading(ready, facet))) if ready else None,
+        png=(lambda: export.png(document(images, documents, scale, reading(ready, facet)))) if ready else None,
         csv=(lambda: frame.csv(ready)) if ready else None,
     )
 
 
-def document(image: str, drawn: list[Panel], scale: Scale | None, look: Look, said: str) -> str:
-    """The first image's panels as SVG."""
-    return export.svg(image, drawn, scale=scale, look=look, title="Similarity to one patch", caption=said)
+def document(images: Sequence[str], rows: Sequence[Sequence[Panel]], scale: Scale | None, said: str) -> str:
+    """The panels of both images as SVG; the numbers are said under the last."""
+    parts = []
+    for image, drawn in zip(images, rows, strict=True):
+        caption = said.replace("*", "") if image == images[-1] else ""
+        title = "Patches like the chosen one" if image == images[0] else "The same patch, sought in another image"
+        parts.append(export.svg(image, drawn, scale=scale, look=Look(), title=title, caption=caption))
+    return stacked(parts)
 
 
 def draw_lines(models: tuple[ModelResult, ...], images: tuple[str, str], count: int) -> None:
@@ -179,13 +197,12 @@ def draw_lines(models: tuple[ModelResult, ...], images: tuple[str, str], count: 
     there = [model for model in models if "patch-similarity" in model.datasets]
     if not there:
         return
-    places = st.columns(min(len(there), 3), gap="medium", wrap=True)
-    for index, model in enumerate(there):
-        dataset = model.datasets["patch-similarity"]
-        pairs = best_pairs(dataset, 1, count)
-        grid = (dataset.sizes["y"], dataset.sizes["x"])
-        title = f"{len(pairs)} best mutual matches under {model.title}"
-        with places[index % len(places)]:
-            st.markdown(f"**{model.title}** · {len(pairs)} best mutual matches")
-            both = (model.geometries[0], model.geometries[1])
-            st.image(lines(images, both, grid, pairs, model.colour, title), width="stretch", alt=title)
+    pairs = {model.title: best_pairs(model.datasets["patch-similarity"], 1, count) for model in there}
+    notes = {name: f"{len(best)} best mutual match{'es' if len(best) != 1 else ''}" for name, best in pairs.items()}
+    colours = {model.title: model.colour for model in there}
+    places = model_columns.columns(notes, colours, most=3)
+    for model in there:
+        grid = (model.datasets["patch-similarity"].sizes["y"], model.datasets["patch-similarity"].sizes["x"])
+        title = f"{notes[model.title]} under {model.title}"
+        drawn = lines(images, (model.geometries[0], model.geometries[1]), grid, pairs[model.title], model.colour, title)
+        places[model.title].image(drawn, width="stretch", alt=title)

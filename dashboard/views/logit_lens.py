@@ -1,6 +1,5 @@
 """Logit lens: what each patch would be called, layer by layer."""
 
-import colorsys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -20,8 +19,12 @@ from dashboard.sidebar import sidebar
 
 PAGE = Page("Logit lens", section="Representation", order=70)
 
-SHADES = 8
-LOOK = Look(opacity=0.9)
+SHADES = (
+    (68, 119, 170), (238, 136, 102), (34, 136, 51), (204, 187, 68), (170, 51, 119), (102, 204, 238), (138, 109, 59),
+    (226, 226, 226),
+)  # fmt: skip
+"""Colours of classes, told apart with any common colour vision; pointing at a patch names its class."""
+OPACITY = 0.9
 HOW = """
 Every patch's token is taken out after the chosen layer and put through the model's own final norm and classifier, as
 if it were the end. The patch has **the colour of the class that it would be called**; the surer the answer,
@@ -61,18 +64,18 @@ def called(dataset: xr.Dataset, index: int) -> str:
     return names(dataset).get(index, f"class {index}")
 
 
-def legend(layers: Mapping[str, xr.Dataset], always: Iterable[str] = ()) -> dict[str, tuple[int, int, int]]:
-    """Colours of the final answers and of the most frequent ones over all models; the others are grey."""
+def legend(datasets: Iterable[xr.Dataset], always: Iterable[str] = ()) -> dict[str, tuple[int, int, int]]:
+    """Colours of the final answers and of the most frequent ones over all models and layers; the others are grey.
+
+    All layers count, so that a class keeps its colour while the layer is changed.
+    """
     count: Counter[str] = Counter()
-    for dataset in layers.values():
-        count.update(called(dataset, int(index)) for index in dataset["top_class"].values[..., 0].ravel() if index >= 0)
-    chosen = list(dict.fromkeys([*always, *(name for name, _ in count.most_common())]))[:SHADES]
-    return {name: _hue(i / max(len(chosen), 1)) for i, name in enumerate(chosen)}
-
-
-def _hue(turn: float) -> tuple[int, int, int]:
-    red, green, blue = colorsys.hls_to_rgb(turn, 0.55, 0.75)
-    return round(red * 255), round(green * 255), round(blue * 255)
+    for dataset in datasets:
+        top = dataset["top_class"].values[..., 0]
+        for index, times in zip(*np.unique(top[top >= 0], return_counts=True), strict=True):
+            count[called(dataset, int(index))] += int(times)
+    frequent = (name for name, _ in sorted(count.items(), key=lambda item: (-item[1], item[0])))
+    return dict(zip(list(dict.fromkeys([*always, *frequent])), SHADES, strict=False))
 
 
 def painted(dataset: xr.Dataset, shades: Mapping[str, tuple[int, int, int]]) -> tuple[np.ndarray, list[str]]:
@@ -131,25 +134,38 @@ def shares(dataset: xr.Dataset) -> np.ndarray:
     return np.array(found)
 
 
-def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go.Figure:
-    """Over the layers: how many patches say what the model says in the end."""
+def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], depth: Depth | None = None) -> go.Figure:
+    """Over the layers: how many patches say what the model says in the end; the shown layer has a large mark."""
     relative = len({dataset.sizes["layer"] for dataset in datasets.values()}) > 1
     drawn = go.Figure()
     for index, (name, dataset) in enumerate(datasets.items()):
         values = shares(dataset)
+        shown = depth.index(len(values)) if depth else len(values) - 1
         drawn.add_scatter(
             x=charts.positions(len(values), relative=relative),
             y=values,
             mode="lines+markers",
             line={"color": colours[name], "width": 2.5},
-            marker={"symbol": palette.MODEL_MARKS[index % len(palette.MODEL_MARKS)], "size": 8},
+            marker={
+                "symbol": palette.MODEL_MARKS[index % len(palette.MODEL_MARKS)],
+                "size": np.where(np.arange(len(values)) == shown, 14, 8),
+            },
             name=f"{name}: {called(dataset, final_answer(dataset))}",
             customdata=np.arange(1, len(values) + 1),
             hovertemplate=f"{name}<br>layer %{{customdata}}: %{{y:.3f}} of the patches<extra></extra>",
         )
     drawn.update_xaxes(title="relative depth (0: first layer, 1: last layer)" if relative else "layer")
     drawn.update_yaxes(title="patches that say the final answer (share, 0 to 1)", range=[-0.02, 1.02])
-    return drawn.update_layout(height=340)
+    return drawn.update_layout(height=340, showlegend=True)
+
+
+def unread(datasets: Mapping[str, xr.Dataset]) -> str:
+    """Which layers have no point in the chart, and why; empty where all have one."""
+    gaps = {name: int(np.isnan(shares(dataset)).sum()) for name, dataset in datasets.items()}
+    said = [
+        f"layers 1 to {count} of {name}" if count > 1 else f"layer 1 of {name}" for name, count in gaps.items() if count
+    ]
+    return f"No point for {', '.join(said)}: their width is not the one that the classifier reads." if said else ""
 
 
 def reading(datasets: Mapping[str, xr.Dataset], depth: Depth | None) -> str:
@@ -172,13 +188,15 @@ def page() -> None:
     row = frame.controls()
     outcome = computing.compute({"logit-lens": {"ranks": 5}}, selection)
     with row:
-        depth = controls.layer([model.spec for model in outcome.models], waiting=bool(outcome.jobs))
+        able = [model.spec for model in outcome.models if "logit-lens" in model.datasets]
+        depth = controls.layer(able, waiting=bool(outcome.jobs))
     ready = outcome.ready("logit-lens")
     finals = [called(dataset, final_answer(dataset)) for dataset in ready.values()]
-    shades = legend({name: at_layer(dataset, depth) for name, dataset in ready.items()}, finals)
+    shades = legend(ready.values(), finals)
     drawn = [panel(model, depth, shades) for model in outcome.models]
+    look = Look(opacity=OPACITY, columns=len(drawn) + 1)
     picture = selection.images[0]
-    panels.patch_panels(picture, drawn, scale=None, look=LOOK, key="lens")
+    panels.patch_panels(picture, drawn, scale=None, look=look, key="lens")
     if shades:
         chips = "".join(
             '<span style="display:inline-flex;align-items:center;margin-right:1.1rem"><span style="width:0.9rem;'
@@ -192,15 +210,19 @@ def page() -> None:
     said = reading(ready, depth) if ready else ""
     if ready:
         st.markdown(said)
-        frame.chart(figure(ready, outcome.colours), key="shares", alt="Patches that say the final answer, over layers")
+        frame.chart(
+            figure(ready, outcome.colours, depth), key="shares", alt="Patches that say the final answer, over layers"
+        )
+        if missing := unread(ready):
+            st.caption(missing)
     heading = f"{pictures.title(picture)}: what each patch would be called"
     frame.footer(
         how=HOW,
         formula=FORMULA,
         not_shown=NOT_SHOWN,
         name="logit-lens",
-        svg=(lambda: export.svg(picture, drawn, scale=None, look=LOOK, title=heading, caption=said)) if ready else None,
-        png=(lambda: export.png(export.svg(picture, drawn, scale=None, look=LOOK, title=heading, caption=said)))
+        svg=(lambda: export.svg(picture, drawn, scale=None, look=look, title=heading, caption=said)) if ready else None,
+        png=(lambda: export.png(export.svg(picture, drawn, scale=None, look=look, title=heading, caption=said)))
         if ready
         else None,
         csv=(lambda: frame.csv({n: d[["top_class", "probability"]] for n, d in ready.items()})) if ready else None,

@@ -6,19 +6,20 @@ import numpy as np
 import streamlit as st
 import xarray as xr
 
-from dashboard import computing, controls, export, frame, panels, pictures, token_layers
+from dashboard import computing, controls, export, frame, panels, pictures, token_layers, url
 from dashboard.computing import ModelResult
 from dashboard.page import Page
 from dashboard.palette import number
 from dashboard.panels import Look, Panel
 from dashboard.selection import Depth
 from dashboard.sidebar import sidebar
+from dashboard.stacked import stacked
+from model_zoo.catalog import CATALOG
 
 PAGE = Page("Patch colours (PCA)", section="Representation", order=30)
 
 FOREGROUNDS = {"none": "all patches", "first": "foreground only"}
 MOST_ROWS = 12
-LOOK = Look(opacity=1.0)
 HOW = """
 Every patch is painted with the first three principal components of its feature: red the first, green the second, blue
 the third. **Patches of the same colour are represented alike**, in all images of one column: the components are fitted
@@ -43,6 +44,14 @@ NOT_SHOWN = """
 - Three directions of variance out of hundreds; the rest may hold what matters.
 - A component is no object. Add or take away an image and the colours may change.
 """
+
+
+def default_images() -> tuple[str, ...]:
+    """Scenes for the shipped models, which were trained on them; two photos for all others."""
+    shipped = all(model in CATALOG and CATALOG[model].weights == "shipped" for model in url.get("model"))
+    if shipped and pictures.has_scenes():
+        return ("scene:0", "scene:2", "scene:1")
+    return ("photo:chelsea", "photo:astronaut")
 
 
 def colours(dataset: xr.Dataset, image: int) -> np.ndarray:
@@ -73,18 +82,19 @@ def reading(datasets: Mapping[str, xr.Dataset]) -> str:
     said = []
     for name, dataset in datasets.items():
         held = number(100 * float(dataset["explained"].sum()))
-        n, patches = dataset.sizes["image"], dataset.sizes["y"] * dataset.sizes["x"]
-        share = dataset.attrs["foreground_fraction"]
-        kept = f", foreground {number(100 * share)}% of the patches" if dataset.attrs["foreground"] == "first" else ""
-        said.append(f"**{name}**: the three components hold {held}% of the variance{kept} (n = {n} image"
-                    f"{'s' if n > 1 else ''}, {patches} patches each)")  # fmt: skip
-    return "; ".join(said) + "."
+        share = number(100 * dataset.attrs["foreground_fraction"])
+        kept = f"; foreground {share}% of them" if dataset.attrs["foreground"] == "first" else ""
+        said.append(f"**{name}** {held}% ({dataset.sizes['y'] * dataset.sizes['x']} patches an image{kept})")
+    n = next(iter(datasets.values())).sizes["image"]
+    return (
+        f"The three components hold this much of the variance of the patch features: {', '.join(said)}; n = {n} "
+        f"image{'s' if n > 1 else ''} together."
+    )
 
 
 def page() -> None:
     """Draw the page."""
-    scenes = ("scene:0", "scene:2") if pictures.has_scenes() else ()
-    selection = sidebar(several=True, default_images=("photo:chelsea", "photo:astronaut", *scenes))
+    selection = sidebar(several=True, default_images=default_images())
     frame.header("Which patches are alike to a model?")
     row = frame.controls()
     known = computing.compute({}, selection)
@@ -95,10 +105,11 @@ def page() -> None:
             format_func=FOREGROUNDS.__getitem__,
         )  # fmt: skip
     params = token_layers.of_each(known.models, depth, foreground=foreground)
-    outcome = computing.compute_each({"patch-pca": params}, selection)
+    outcome = token_layers.together(known, computing.compute_each({"patch-pca": params}, selection))
+    look = Look(opacity=1.0, columns=len(outcome.models) + 1)
     rows = [[panel(model, i, depth) for model in outcome.models] for i in range(len(selection.images))][:MOST_ROWS]
     for i, drawn in enumerate(rows):
-        panels.patch_panels(selection.images[i], drawn, scale=None, look=LOOK, key=f"pca-{i}")
+        panels.patch_panels(selection.images[i], drawn, scale=None, look=look, key=f"pca-{i}")
     if len(selection.images) > MOST_ROWS:
         st.caption(f"The first {MOST_ROWS} of {len(selection.images)} images are drawn; the fit is over all of them.")
     computing.show_progress(outcome)
@@ -117,6 +128,11 @@ def page() -> None:
 
 
 def document(images: Sequence[str], rows: Sequence[Sequence[Panel]]) -> str:
-    """The first image's row as SVG."""
-    caption = "Patches of one colour are represented alike; colours of two models cannot be compared."
-    return export.svg(images[0], rows[0], scale=None, look=LOOK, title="Patch features as colours", caption=caption)
+    """All rows that are drawn as SVG, a row an image."""
+    note = "Patches of one colour are represented alike; colours of two models cannot be compared."
+    parts = []
+    for index, (image, row) in enumerate(zip(images, rows, strict=False)):
+        title = "Patch features as colours" if index == 0 else ""
+        caption = note if index == len(rows) - 1 else ""
+        parts.append(export.svg(image, row, scale=None, look=Look(opacity=1.0), title=title, caption=caption))
+    return stacked(parts)

@@ -7,9 +7,11 @@ import pytest
 import xarray as xr
 
 from dashboard import export, panels, pictures, token_layers
-from dashboard.computing import ModelResult
+from dashboard.computing import ModelResult, Outcome
+from dashboard.jobs import Job
 from dashboard.panels import Look, Panel
 from dashboard.selection import Depth
+from dashboard.stacked import stacked
 from dashboard.views import correspondence, logit_lens, patch_colours
 from model_zoo.adapter import Geometry, ModelSpec
 
@@ -36,6 +38,24 @@ def test_depth_to_layer():
     assert every == {"m": {"layer": "0", "facet": "key"}, "n": None}
 
 
+def test_a_facet_has_no_final_norm():
+    assert token_layers.facet_text(SPEC, None, "token") == "after the final norm"
+    assert token_layers.facet_text(SPEC, None, "key") == "key of layer 6 of 6"
+    assert token_layers.facet_text(SPEC, Depth(3, 6), "query") == "query of layer 3 of 6"
+
+
+def test_what_became_known_too_late_to_be_asked_is_waited_for():
+    job = Job("x", waiting={"v"})
+    unknown = ModelResult("m", "A", "#0072B2", None, (), {}, waiting=True)
+    refused = ModelResult("m", "A", "#0072B2", None, (), {}, message="No such model.")
+    known = model("patch-pca", None)
+    late = token_layers.together(Outcome((unknown,), (), (job,), ()), Outcome((known,), (), (), ()))
+    assert late.models[0].waiting
+    assert late.jobs == (job,)
+    assert not token_layers.together(Outcome((known,), (), (), ()), Outcome((known,), (), (), ())).models[0].waiting
+    assert not token_layers.together(Outcome((refused,), (), (), ()), Outcome((refused,), (), (), ())).models[0].waiting
+
+
 def pca():
     rgb = np.random.default_rng(0).random((2, 4, 6, 3))
     rgb[1, 0, 0] = np.nan
@@ -56,7 +76,7 @@ def test_colours_are_the_components_and_the_background_is_clear():
     assert (rgba[1:, :, 3] == 255).all()
     np.testing.assert_allclose(rgba[1:, :, :3] / 255.0, data["rgb"].values[1, 1:], atol=1 / 255)
     said = patch_colours.reading({"A": data})
-    assert "hold 70% of the variance, foreground 97.9% of the patches (n = 2 images, 24 patches each)" in said
+    assert "**A** 70% (24 patches an image; foreground 97.9% of them); n = 2 images together." in said
 
 
 def test_a_panel_of_colours_is_drawn_over_the_crop_and_says_what_it_is():
@@ -72,6 +92,19 @@ def test_a_panel_of_colours_is_drawn_over_the_crop_and_says_what_it_is():
     assert waiting.waiting
     refused = patch_colours.panel(model("patch-pca", None, message="Not here."), 0, None)
     assert (refused.message, refused.waiting) == ("Not here.", False)
+
+
+def test_rows_of_images_are_one_picture():
+    rows = [[patch_colours.panel(model("patch-pca", pca()), image, None)] for image in (0, 1)]
+    drawn = patch_colours.document([PICTURE, PICTURE], rows)
+    assert drawn.count("<image") == 2 * 3
+    tops = re.findall(r"<svg y='([0-9.]+)' xmlns='[^']+' width='[0-9.]+' height='([0-9.]+)'", drawn)
+    (first, tall), (second, other) = [(float(y), float(h)) for y, h in tops]
+    whole = float(re.match(r"<svg [^>]*? height='([0-9.]+)'", drawn)[1])
+    assert (first, second, whole) == pytest.approx((0, tall, tall + other))
+    assert export.png(drawn).startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="width and height"):
+        stacked(["<p>"])
 
 
 def matches():
@@ -97,6 +130,17 @@ def test_the_best_pairs_are_mutual_and_sorted():
     values = [value for _, _, value in pairs]
     assert values == sorted(values, reverse=True)
     assert values[0] == flat["match_similarity"][flat["mutual"] == 1].max()
+
+
+def test_the_clicked_point_is_asked_in_each_models_own_way():
+    transformer = model("x", None)
+    assert correspondence.asked(transformer, (150 / SIZE[0], 350 / SIZE[1])) == "3:0"  # grid 4 × 6 over the crop
+    assert correspondence.asked(transformer, (0.0, 0.0)) is None  # left of the crop
+    without = ModelSpec("resnet", (224, 224), 0, (0, 0), (), (), ("resid_post.0",), 10)
+    network = ModelResult("n", "B", "#0072B2", without, (GEOMETRY, GEOMETRY), {})
+    u, v = map(float, correspondence.asked(network, (300 / SIZE[0], 100 / SIZE[1])).split(","))
+    assert (u, v) == pytest.approx((0.5, 0.25), abs=1 / 224)
+    assert correspondence.asked(ModelResult("n", "B", "", None, (), {}), (0.5, 0.5)) is None
 
 
 def test_lines_join_the_patches_where_they_lie():
@@ -153,8 +197,9 @@ def lens(cls=True):
 
 def test_each_patch_has_the_colour_of_its_class_and_the_surer_the_stronger():
     one = logit_lens.at_layer(lens(), None)
-    shades = logit_lens.legend({"A": one}, ["electric ray"])
-    assert list(shades) == ["electric ray", "tench"]
+    shades = logit_lens.legend([lens()], ["electric ray"])
+    assert list(shades) == ["electric ray", "tench"]  # of all layers: a class keeps its colour
+    assert len(set(logit_lens.SHADES)) == len(logit_lens.SHADES)
     rgba, texts = logit_lens.painted(one, shades)
     assert tuple(rgba[0, 0, :3]) == shades["electric ray"]
     assert tuple(rgba[3, 5, :3]) == shades["tench"]
@@ -171,6 +216,10 @@ def test_shares_of_the_final_answer_over_the_layers():
     assert logit_lens.final_answer(lens(cls=False)) == 0
     drawn = logit_lens.figure({"A": lens()}, {"A": "#0072B2"})
     assert drawn.data[0].name == "A: electric ray"
+    assert list(drawn.data[0].marker.size) == [8, 8, 14]
+    assert list(logit_lens.figure({"A": lens()}, {"A": "#0072B2"}, Depth(2, 3)).data[0].marker.size) == [8, 14, 8]
+    assert logit_lens.unread({"A": lens()}).startswith("No point for layer 1 of A: ")
+    assert logit_lens.unread({"A": lens().isel(layer=[1, 2])}) == ""
     assert "share, 0 to 1" in drawn.layout.yaxis.title.text
     assert "50% of the patches say its final answer, “electric ray”" in logit_lens.reading({"A": lens()}, None)
 

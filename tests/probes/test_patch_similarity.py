@@ -121,7 +121,7 @@ def test_what_there_is_not() -> None:
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({"query": "3"}, "query is '3'; it must be center or ROW:COL"),
+        ({"query": "3"}, "query is '3'; it must be center, ROW:COL such as 3:7, or U,V"),
         ({"of": -1}, "of is -1; it must be the place of an image"),
         ({"facet": "keys"}, "facet is 'keys'; it must be one of token, query"),
         ({"layer": "x"}, "layer is 'x'; it must be last or an index"),
@@ -130,3 +130,22 @@ def test_what_there_is_not() -> None:
 def test_bad_parameters(parameters: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         PatchSimilarity(**parameters)
+
+
+@pytest.mark.parametrize("point", [(0.0, 0.0), (0.7, 0.2), (0.999, 0.999)])
+def test_a_point_of_the_input_is_asked_in_the_grid_of_a_convolutional_network(point: tuple[float, float]) -> None:
+    adapter = Adapter(timm.create_model("resnet18").eval(), image_size=(96, 160))
+    found = run({"m": adapter}, SOURCES, {"p": PatchSimilarity(query=f"{point[0]},{point[1]}", layer="5")})["p"]["m"]
+    height, width = found.sizes["y"], found.sizes["x"]
+    assert (height, width) == (6, 10)
+    y, x = int(point[1] * height), int(point[0] * width)
+    assert found["similarity"].isel(image=0, y=y, x=x).item() == pytest.approx(1, abs=1e-5)
+    assert (found["similarity"].isel(image=0) > 0.99999).sum() == 1
+
+
+def test_a_point_is_the_patch_that_it_lies_in() -> None:
+    adapter = double("vit_tiny_patch16_224")
+    xr.testing.assert_equal(result(adapter, query="0.4,0.6").drop_attrs(), result(adapter, query="2:2").drop_attrs())
+    for query in ("1,0", "0.5", "-0.1,0.2", "0.5,0.5,0.5", "nan,0"):
+        with pytest.raises(ValueError, match="must be center, ROW:COL"):
+            PatchSimilarity(query=query)
