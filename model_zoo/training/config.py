@@ -127,8 +127,9 @@ class TrainConfig:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TrainConfig":
         """The configuration that ``to_json`` wrote down."""
+        pairs = ("difficulty", "texture")
         stages = tuple(
-            Stage(**{name: tuple(value) if isinstance(value, list) else value for name, value in stage.items()})
+            Stage(**{**stage, **{name: tuple(stage[name]) for name in pairs if name in stage}})
             for stage in data["stages"]
         )
         return cls(**{**data, "stages": stages, "snapshots": tuple(data["snapshots"])})
