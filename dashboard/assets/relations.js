@@ -4,7 +4,11 @@ const FIGURE = `<figcaption><span class="name"></span><span class="note"></span>
 <div class="view"><canvas class="pixels"></canvas><canvas class="over" tabindex="0" role="application"></canvas>
 <div class="message"></div></div>`;
 
-const decode = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+function decode(text) {
+  const letters = atob(text), bytes = new Uint8Array(letters.length);
+  for (let k = 0; k < bytes.length; k++) bytes[k] = letters.charCodeAt(k);
+  return bytes;
+}
 
 // Where a thumbnail lies in the sheet: [left, top] in its pixels.
 const spot = (data, i) => [(i % data.sheet.columns) * data.sheet.side, Math.floor(i / data.sheet.columns) * data.sheet.side];
@@ -12,12 +16,8 @@ const spot = (data, i) => [(i % data.sheet.columns) * data.sheet.side, Math.floo
 function square(canvas, panel, data, ramp) {
   const n = data.order.length, bytes = panel.bytes;
   canvas.width = canvas.height = n;
-  const picture = new ImageData(n, n);
-  for (let k = 0; k < n * n; k++) {
-    const v = bytes[k], at = 4 * k;
-    for (let c = 0; c < 3; c++) picture.data[at + c] = v === 255 ? 128 : ramp[3 * v + c];
-    picture.data[at + 3] = 255;
-  }
+  const picture = new ImageData(n, n), pixels = new Uint32Array(picture.data.buffer);
+  for (let k = 0; k < n * n; k++) pixels[k] = ramp[bytes[k]];
   canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
@@ -33,6 +33,22 @@ function scatter(canvas, panel, data, sheet) {
     pen.drawImage(sheet, left, top, data.sheet.side, data.sheet.side, cx, cy, size, size);
     if (data.colours[i]) { pen.strokeStyle = data.colours[i]; pen.lineWidth = Math.max(size * 0.09, 1.5); pen.strokeRect(cx, cy, size, size); }
   });
+}
+
+// Colours of the 256 levels as pixels; the last level stands for "no number".
+function levels(bytes) {
+  const table = new Uint32Array(256), parts = new Uint8ClampedArray(table.buffer).fill(255);
+  for (let v = 0; v < 255; v++) for (let c = 0; c < 3; c++) parts[4 * v + c] = bytes[3 * v + c];
+  parts.fill(128, 4 * 255, 4 * 255 + 3);
+  return table;
+}
+
+// A thumbnail of the sheet, drawn: as a background its address of half a megabyte would be read again at every move.
+function thumbnail(data, sheet, image) {
+  const canvas = document.createElement("canvas"), [left, top] = spot(data, image), side = data.sheet.side;
+  canvas.width = canvas.height = side;
+  if (sheet.complete && sheet.naturalWidth) canvas.getContext("2d").drawImage(sheet, left, top, side, side, 0, 0, side, side);
+  return canvas;
 }
 
 // What lies under the pointer: [image down, image across] in a square, [image] on a map.
@@ -54,7 +70,7 @@ function under(panel, data, event, canvas) {
 export default function (component) {
   const { data, parentElement, setStateValue } = component;
   const $ = (name) => parentElement.querySelector(name), row = $(".row"), below = $(".below");
-  const ramp = decode(data.ramp), place = new Map(data.order.map((image, at) => [image, at]));
+  const ramp = levels(decode(data.ramp)), place = new Map(data.order.map((image, at) => [image, at]));
   for (const panel of data.panels) if (typeof panel.bytes === "string") panel.bytes = decode(panel.bytes);
   while (row.children.length > data.panels.length) row.lastChild.remove();
   while (row.children.length < data.panels.length) {
@@ -62,7 +78,9 @@ export default function (component) {
     figure.innerHTML = FIGURE;
     row.append(figure);
   }
-  const figures = [...row.children], sheet = new Image();
+  const figures = [...row.children];
+  const known = parentElement.sheet?.src === data.sheet.src, sheet = known ? parentElement.sheet : new Image();
+  parentElement.sheet = sheet;
   const value = (panel, i, j) => {
     const v = panel.bytes[place.get(i) * data.order.length + place.get(j)];
     return v === 255 ? "–" : ((v - 127) / 127).toFixed(2);
@@ -72,11 +90,12 @@ export default function (component) {
     figures.forEach((figure, k) => {
       const panel = data.panels[k], over = figure.querySelector(".over"), box = over.getBoundingClientRect();
       if (!panel.bytes && !panel.points) return;
-      const side = Math.max(Math.round(box.width * 2), 100), pen = over.getContext("2d");
-      over.width = over.height = side;
+      const zoom = window.devicePixelRatio || 1, side = Math.max(Math.round(box.width * zoom), 100), pen = over.getContext("2d");
+      if (over.width !== side) over.width = over.height = side;
+      pen.clearRect(0, 0, side, side);
       const outline = (image, dash, across) => {
         pen.setLineDash(dash);
-        for (const [colour, width] of [["#000", 7], ["#fff", 3]]) {
+        for (const [colour, width] of [["#000", 3.5 * zoom], ["#fff", 1.5 * zoom]]) {
           pen.strokeStyle = colour; pen.lineWidth = width;
           if (panel.points) {
             const size = panel.size * side * 1.35, [x, y] = panel.points[image];
@@ -90,21 +109,14 @@ export default function (component) {
         }
       };
       if (data.selected !== null) outline(data.selected, [], false);
-      if (hovered) hovered.forEach((image, h) => outline(image, [10, 8], h === 1));
+      if (hovered) hovered.forEach((image, h) => outline(image, [5 * zoom, 4 * zoom], h === 1));
     });
     tell(hovered);
   }
 
   function tell(hovered) {
     const pair = below.querySelector(".pair"), shown = hovered || (data.selected === null ? [] : [data.selected]);
-    pair.replaceChildren();
-    shown.forEach((image) => {
-      const thumb = document.createElement("i"), [left, top] = spot(data, image), zoom = 64 / data.sheet.side;
-      thumb.style.backgroundImage = `url(${data.sheet.src})`;
-      thumb.style.backgroundSize = `${data.sheet.columns * 64}px auto`;
-      thumb.style.backgroundPosition = `${-left * zoom}px ${-top * zoom}px`;
-      pair.append(thumb);
-    });
+    pair.replaceChildren(...shown.map((image) => thumbnail(data, sheet, image)));
     const text = document.createElement("div");
     const names = shown.map((image) => data.titles[image]).join(" and ");
     const numbers = shown.length === 2
@@ -116,6 +128,15 @@ export default function (component) {
     parentElement.querySelector(".sr").textContent = `${names} ${numbers}`;
   }
 
+  // At most one drawing a frame, however often the pointer reports.
+  let latest = null, waiting = false;
+  function follow(hovered) {
+    latest = hovered;
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; mark(latest); });
+  }
+
   figures.forEach((figure, k) => {
     const panel = data.panels[k], over = figure.querySelector(".over"), ready = panel.bytes || panel.points;
     figure.style.setProperty("--colour", panel.colour);
@@ -123,8 +144,8 @@ export default function (component) {
     figure.querySelector(".note").textContent = panel.note;
     figure.querySelector(".message").textContent = ready ? "" : panel.message;
     over.setAttribute("aria-label", `${panel.alt}. Arrow keys move, Enter selects.`);
-    over.onpointermove = (event) => ready && mark(under(panel, data, event, over));
-    over.onpointerleave = () => mark(null);
+    over.onpointermove = (event) => ready && follow(under(panel, data, event, over));
+    over.onpointerleave = () => follow(null);
     over.onclick = (event) => { const hit = ready && under(panel, data, event, over); if (hit) commit(hit[0]); };
     let cursor = [0, 0];
     over.onkeydown = (event) => {
@@ -147,8 +168,13 @@ export default function (component) {
     else if (panel.points) scatter(canvas, panel, data, sheet);
     else canvas.width = canvas.height = 1;
   });
-  sheet.onload = () => { draw(); mark(null); };
-  sheet.src = data.sheet.src;
+  const loaded = () => { draw(); mark(null); };
+  sheet.onload = loaded;
+  if (known && sheet.complete) loaded();
+  else {
+    if (data.panels.some((panel) => panel.bytes)) draw();
+    if (!known) sheet.src = data.sheet.src;
+  }
   const bar = below.querySelector(".bar");
   bar.hidden = !data.bar;
   if (data.bar) {
