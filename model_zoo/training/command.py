@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--architecture", help="a timm model; scenes_vit and its kin are the shipped ones")
     parser.add_argument("--data", help="scenes, digits or folder:PATH with one sub-folder per class")
     parser.add_argument(
-        "--stages", help="IMAGESxSIZE[:FROM-TO][/DROP],... (difficulty of the scenes, share of patches left out)"
+        "--stages",
+        help="IMAGESxSIZE[:FROM-TO][/DROP][@SURFACE][~FROM-TO],... (difficulty of the scenes, share of patches left "
+        "out, how often a surface is the class's own, strength of textures)",
     )
     parser.add_argument("--images", type=int, help="train on this many images instead, stages in proportion")
     parser.add_argument("--batch-size", type=int)
@@ -68,18 +71,27 @@ def config_from(args: argparse.Namespace) -> "TrainConfig":
     return config
 
 
+_NUMBER = r"\d+(?:\.\d+)?"
+_STAGE = re.compile(
+    rf"(?P<images>\d+)x(?P<size>\d+)(?::(?P<first>{_NUMBER})-(?P<last>{_NUMBER}))?(?:/(?P<drop>{_NUMBER}))?"
+    rf"(?:@(?P<surface>{_NUMBER}))?(?:~(?P<faint>{_NUMBER})-(?P<full>{_NUMBER}))?"
+)
+
+
 def _stage(text: str) -> "Stage":
     from model_zoo.training.config import Stage
 
-    try:
-        text_, _, drop = text.partition("/")
-        head, _, tail = text_.partition(":")
-        images, size = (int(number) for number in head.split("x"))
-        first, last = (float(number) for number in (tail or "1-1").split("-"))
-        left_out = float(drop or 0)
-    except ValueError:
-        raise ValueError(f"a stage looks like 60000x48:0-1 or 20000x112/0.75, got {text!r}") from None
-    return Stage(images, size, (first, last), left_out)
+    match = _STAGE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"a stage looks like 60000x48:0-1, 20000x112/0.75 or 9600x56:0-0.2@0.1~0-1, got {text!r}")
+    return Stage(
+        images=int(match["images"]),
+        size=int(match["size"]),
+        difficulty=(float(match["first"] or 1), float(match["last"] or 1)),
+        drop=float(match["drop"] or 0),
+        surface_correlation=None if match["surface"] is None else float(match["surface"]),
+        texture=(float(match["faint"] or 1), float(match["full"] or 1)),
+    )
 
 
 def run(args: argparse.Namespace) -> int:

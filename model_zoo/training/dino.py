@@ -78,7 +78,7 @@ class Dino(Objective):
         normalise: to the range of the student.
         local_crops: how many small crops.
         global_scale: share of the area in a global crop, smallest and largest.
-        local_scale: the same of local crops, whose side is half that of global ones.
+        local_scale: the same of local crops, whose side is about 4/7 of that of global ones.
         prototypes: outputs of the head.
         hidden: width of the head's hidden layers.
         bottleneck: width before the prototypes.
@@ -93,6 +93,7 @@ class Dino(Objective):
         hue: largest random change of hue in turns; None is a tenth of ``colour``.
         blur: largest standard deviation of the blur of the first global crop and of half of the others, as a share of
             the side; 0 is off.
+        ramp: share of all steps over which colour, hue and blur rise to what is asked for.
         spread: weight of the KoLeo term (DINOv2), which pushes the features of different images apart.
     """
 
@@ -118,6 +119,7 @@ class Dino(Objective):
         hue: float | None = None,
         blur: float = 0.0,
         spread: float = 0.0,
+        ramp: float = 0.0,
     ) -> None:
         super().__init__(student, normalise)
         self.student_head = Head(student.num_features, prototypes, hidden, bottleneck)
@@ -129,7 +131,7 @@ class Dino(Objective):
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
         self.centring = centring
         self.warmup, self.momentum, self.centre_momentum = warmup, momentum, centre_momentum
-        self.colour, self.hue, self.blur, self.spread = colour, hue, blur, spread
+        self.colour, self.hue, self.blur, self.spread, self.ramp = colour, hue, blur, spread, ramp
 
     def forward(self, views: list[Tensor], labels: Tensor, progress: float) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch, the teacher's entropy and its divergence between views.
@@ -139,9 +141,10 @@ class Dino(Objective):
         all images fall on one prototype (collapse).
         """
         size = views[0].shape[-1]
-        small = max(8, size // 16 * 8)
-        wide = [self._crops(view, size, self.global_scale, 1.0 - k / 2) for k, view in enumerate(views)]
-        narrow = [self._crops(views[k % 2], small, self.local_scale, 0.5) for k in range(self.local_crops)]
+        small = max(8, size * 4 // 7 // 8 * 8)
+        strength = max(0.05, min(1.0, progress / self.ramp)) if self.ramp else 1.0
+        wide = [self._crops(view, size, self.global_scale, 1.0 - k / 2, strength) for k, view in enumerate(views)]
+        narrow = [self._crops(views[k % 2], small, self.local_scale, 0.5, strength) for k in range(self.local_crops)]
         both = torch.cat(wide)
         with torch.no_grad():
             told = self.teacher_head(self.teacher(both)).float()
@@ -174,9 +177,10 @@ class Dino(Objective):
             loss = loss + self.spread * sum(koleo(view.float()) for view in features.chunk(2)) / 2
         return loss, {"entropy": entropy.item(), "used": used.item()}
 
-    def _crops(self, images: Tensor, size: int, scale: tuple[float, float], share: float) -> Tensor:
-        crops = jittered_crops(images, size, scale, colour=self.colour, hue=self.hue)
-        return self.normalise(blurred(crops, share, self.blur) if self.blur else crops)
+    def _crops(self, images: Tensor, size: int, scale: tuple[float, float], blurry: float, strength: float) -> Tensor:
+        hue = None if self.hue is None else self.hue * strength
+        crops = jittered_crops(images, size, scale, colour=self.colour * strength, hue=hue)
+        return self.normalise(blurred(crops, blurry, self.blur * strength) if self.blur else crops)
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -103,3 +103,27 @@ def test_any_text_is_a_model_or_an_error(text: str) -> None:
         said = str(error)
     assert said
     assert "\n" not in said
+
+
+def test_a_snapshot_is_named_by_its_step_and_read_from_the_models_own_folder() -> None:
+    known = CATALOG["scenes-vit-dino"].snapshots()
+    step, path = list(known.items())[1]
+    reference = parse(f"early=scenes-vit-dino@step-{step:05d}", allow_files=False)
+    assert (reference.label, reference.key, reference.step, reference.path) == ("early", "scenes-vit-dino", step, path)
+    assert reference.weights == "shipped"
+    assert parse(reference.source).source == reference.source == f"scenes-vit-dino@step-{step:05d}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("scenes-vit-dino@step-99999", "its snapshots are step-00000"),
+        ("scenes-vit-dino@../../scenes-vit-mae/model", "has no snapshot"),
+        ("scenes-vit-dino@", "has no snapshot"),
+        ("scenes-vit-dino@/etc/passwd", "has no snapshot"),
+        ("dino-s16@step-00000", "has no snapshots of its training"),
+    ],
+)
+def test_only_the_shipped_snapshots_have_names(text: str, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        parse(text, allow_files=False)

@@ -1,5 +1,6 @@
 """Training: a killed run ends like an unbroken one, runs repeat, and every objective learns something."""
 
+import argparse
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 from model_zoo.scenes import Scenes
 from model_zoo.training.augment import blurred, jittered_colours, jittered_crops
+from model_zoo.training.command import config_from, configure
 from model_zoo.training.config import Stage, TrainConfig
 from model_zoo.training.data import open_source
 from model_zoo.training.dino import koleo, sinkhorn
@@ -72,7 +74,8 @@ def test_a_run_killed_at_half_ends_bit_equal(tmp_path):
     config = tiny("dino", stages=(Stage(400, 24, (0.0, 1.0)), Stage(80, 32)))
     program = (
         "import sys, json, pathlib, torch; torch.set_num_threads(1)\n"
-        "from model_zoo.training.config import TrainConfig\n"
+        "from model_zoo.training.command import config_from, configure
+from model_zoo.training.config import TrainConfig\n"
         "from model_zoo.training.loop import train\n"
         "config = TrainConfig.from_json(json.loads(sys.argv[1]))\n"
         "for p in train(config, pathlib.Path(sys.argv[2]), resume=True, report_every=1, checkpoint_seconds=0):\n"
@@ -299,6 +302,22 @@ def test_bad_arguments_are_one_line_and_exit_code_2(arguments, said, tmp_path):
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [
+        ("600x48", Stage(600, 48)),
+        ("600x48:0-0.5", Stage(600, 48, (0.0, 0.5))),
+        ("600x112/0.75", Stage(600, 112, drop=0.75)),
+        ("600x56:0-0.2/0.5@0.1~0-1", Stage(600, 56, (0.0, 0.2), 0.5, 0.1, (0.0, 1.0))),
+    ],
+)
+def test_stages_are_read_as_they_are_written(text, stage):
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    args = parser.parse_args(["--objective", "supervised", "--stages", f"{text},64x32", "--out", "unused"])
+    assert config_from(args).stages == (stage, Stage(64, 32))
 
 
 def test_time_left_shrinks():
