@@ -74,8 +74,7 @@ def test_a_run_killed_at_half_ends_bit_equal(tmp_path):
     config = tiny("dino", stages=(Stage(400, 24, (0.0, 1.0)), Stage(80, 32)))
     program = (
         "import sys, json, pathlib, torch; torch.set_num_threads(1)\n"
-        "from model_zoo.training.command import config_from, configure
-from model_zoo.training.config import TrainConfig\n"
+        "from model_zoo.training.config import TrainConfig\n"
         "from model_zoo.training.loop import train\n"
         "config = TrainConfig.from_json(json.loads(sys.argv[1]))\n"
         "for p in train(config, pathlib.Path(sys.argv[2]), resume=True, report_every=1, checkpoint_seconds=0):\n"
