@@ -1,6 +1,7 @@
 """The panels as one picture for a slide: an SVG that holds everything, and a PNG made from it without a browser."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -13,52 +14,96 @@ WIDTH, GAP, HEAD, MARGIN, BAR = 300, 18, 54, 24, 64
 FONT = "font-family='Liberation Sans, Arial, Helvetica, sans-serif'"
 
 
+@dataclass(frozen=True)
+class Row:
+    """One picture under several models.
+
+    Attributes:
+        picture: id of the original.
+        drawn: the panels beside it.
+        note: one line under them.
+        outline: mask (rows, columns) over the original whose border is drawn in it.
+        outline_of: what that is.
+    """
+
+    picture: str
+    drawn: Sequence[Panel]
+    note: str = ""
+    outline: np.ndarray | None = None
+    outline_of: str = ""
+
+
 def svg(picture: str, drawn: Sequence[Panel], *, scale: Scale | None, look: Look, title: str, caption: str) -> str:
-    """The original and the panels in one row, with their colours, one colour bar, and a caption.
+    """The original and the panels in one row, with their colours, one colour bar, and a caption; see `rows_svg`."""
+    return rows_svg([Row(picture, drawn)], scale=scale, look=look, title=title, caption=caption)
+
+
+def rows_svg(rows: Sequence[Row], *, scale: Scale | None, look: Look, title: str, caption: str) -> str:
+    """Rows of an original and its panels, with their colours, one colour bar for all, and a caption.
 
     Args:
-        picture: id of the original.
-        drawn: the panels.
+        rows: from the top.
         scale: what the colours mean in panels without a scale of their own.
         look: how maps are drawn.
         title: heading of the picture.
         caption: what the numbers say; long text is wrapped.
     """
-    width, height = pictures.load(picture).size
-    tall = WIDTH * height / width
-    across = 2 * MARGIN + (len(drawn) + 1) * WIDTH + len(drawn) * GAP
-    lines = wrap(caption, max(int((across - 2 * MARGIN) / 7.4), 30))
-    down = MARGIN + 40 + HEAD + tall + BAR + 20 * len(lines) + MARGIN
-    parts = [
+    most = max(len(row.drawn) for row in rows)
+    across = 2 * MARGIN + (most + 1) * WIDTH + most * GAP
+    letters = max(int((across - 2 * MARGIN) / 7.4), 30)
+    parts: list[str] = []
+    top = MARGIN + 40.0
+    for row in rows:
+        own = any(panel.scale and not panel.masked for panel in row.drawn)
+        tall, drawn = _row(row, scale, look, top)
+        parts += drawn
+        top += HEAD + tall + (30 if own else 14)
+        for line in wrap(row.note, letters):
+            parts.append(f"<text x='{MARGIN}' y='{top + 10:.0f}' font-size='14'>{escape(line)}</text>")
+            top += 22
+        top += 16 if len(rows) > 1 else 0
+    every = [panel for row in rows for panel in row.drawn]
+    if scale and any(panel.values is not None and panel.scale is None and not panel.masked for panel in every):
+        parts.append(bar(scale, MARGIN, top))
+    lines = wrap(caption, letters)
+    top += BAR - 14
+    for k, line in enumerate(lines):
+        parts.append(f"<text x='{MARGIN}' y='{top + 20 * k:.0f}' font-size='14'>{escape(line)}</text>")
+    down = top + 20 * len(lines) + MARGIN
+    head = [
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{across}' height='{down:.0f}' "
         f"viewBox='0 0 {across} {down:.0f}' {FONT} fill='#1b1f24'>",
         f"<rect width='{across}' height='{down:.0f}' fill='#ffffff'/>",
         f"<text x='{MARGIN}' y='{MARGIN + 20}' font-size='22' font-weight='600'>{escape(title)}</text>",
     ]
-    top = MARGIN + 40 + HEAD
-    entries: list[Panel | None] = [None, *drawn]
+    return "".join([*head, *parts, "</svg>"])
+
+
+def _row(row: Row, scale: Scale | None, look: Look, above: float) -> tuple[float, list[str]]:
+    """How tall the pictures of a row are, and its parts, the first line at ``above``."""
+    width, height = pictures.load(row.picture).size
+    tall, top = WIDTH * height / width, above + HEAD
+    parts: list[str] = []
+    entries: list[Panel | None] = [None, *row.drawn]
     for i, panel in enumerate(entries):
         left = MARGIN + i * (WIDTH + GAP)
         colour = panel.colour if panel else "#9aa1ab"
-        name, note = (panel.name, panel.note) if panel else (pictures.title(picture), f"{width} × {height} px")
+        said = row.outline_of or f"{width} × {height} px"
+        name, note = (panel.name, panel.note) if panel else (pictures.title(row.picture), said)
+        mask = row.outline if panel is None else panel.outline if panel.mask is None else None
         parts += [
-            f"<rect x='{left}' y='{top - HEAD}' width='{WIDTH}' height='4' fill='{colour}'/>",
-            f"<text x='{left}' y='{top - HEAD + 23}' font-size='16' font-weight='600'>{escape(fit(name, 38))}</text>",
-            f"<text x='{left}' y='{top - HEAD + 42}' font-size='13' fill='#555b66'>{escape(fit(note, 52))}</text>",
-            f"<svg x='{left}' y='{top}' width='{WIDTH}' height='{tall:.1f}' viewBox='0 0 {width} {height}'>",
-            _picture(panel, picture, scale, look, (width, height)),
+            f"<rect x='{left}' y='{top - HEAD:.1f}' width='{WIDTH}' height='4' fill='{colour}'/>",
+            f"<text x='{left}' y='{top - HEAD + 23:.1f}' font-size='16' font-weight='600'>"
+            f"{escape(fit(name, 38))}</text>",
+            f"<text x='{left}' y='{top - HEAD + 42:.1f}' font-size='13' fill='#555b66'>{escape(fit(note, 52))}</text>",
+            f"<svg x='{left}' y='{top:.1f}' width='{WIDTH}' height='{tall:.1f}' viewBox='0 0 {width} {height}'>",
+            _picture(panel, row.picture, scale, look, (width, height)),
+            _border(mask, (0, 0, width, height), width) if mask is not None else "",
             "</svg>",
         ]
         if panel and panel.scale and not panel.masked:
             parts.append(bar(panel.scale, left, top + tall + 10))
-    coloured = any(panel.values is not None and panel.scale is None and not panel.masked for panel in drawn)
-    shared = scale if coloured else None
-    if shared:
-        parts.append(bar(shared, MARGIN, top + tall + 14))
-    for k, line in enumerate(lines):
-        y = top + tall + BAR + 20 * k
-        parts.append(f"<text x='{MARGIN}' y='{y:.0f}' font-size='14'>{escape(line)}</text>")
-    return "".join([*parts, "</svg>"])
+    return tall, parts
 
 
 def png(document: str) -> bytes:
@@ -97,13 +142,20 @@ def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look
         rgb = palette.colours(np.asarray(values, float), scale.low, scale.high, signed=scale.signed)
         parts.append(_map(rgb, place, look.opacity, smooth=look.smooth))
     if panel.mask is not None:
-        rows, columns = panel.mask.shape
-        unit = (right - left) / columns, (bottom - top) / rows
-        line = maps.contour(panel.mask)
-        move = f"transform='translate({left} {top}) scale({unit[0]} {unit[1]})'"
-        for colour, thick in (("#000", 4), ("#fff", 2)):
-            stroke = f"stroke='{colour}' stroke-width='{thick * width / WIDTH / unit[0]:.4f}'"
-            parts.append(f"<path d='{line}' {move} fill='none' {stroke} stroke-linecap='square'/>")
+        parts.append(_border(panel.mask, (left, top, right, bottom), width))
+    return "".join(parts)
+
+
+def _border(mask: np.ndarray, box: tuple[float, float, float, float], width: float) -> str:
+    """The border of a mask that lies over a box of a picture of this width."""
+    left, top, right, bottom = box
+    rows, columns = mask.shape
+    unit = (right - left) / columns, (bottom - top) / rows
+    move = f"transform='translate({left} {top}) scale({unit[0]} {unit[1]})'"
+    parts = []
+    for colour, thick in (("#000", 4), ("#fff", 2)):
+        stroke = f"stroke='{colour}' stroke-width='{thick * width / WIDTH / unit[0]:.4f}'"
+        parts.append(f"<path d='{maps.contour(mask)}' {move} fill='none' {stroke} stroke-linecap='square'/>")
     return "".join(parts)
 
 

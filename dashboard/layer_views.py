@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import charts, controls, frame, maps, panels
+from dashboard import charts, controls, frame, maps, panels, pictures
 from dashboard.computing import Outcome
 from dashboard.palette import number
 from dashboard.panels import Look, Panel, Scale
@@ -57,7 +57,7 @@ def _statistics(outcome: Outcome, depth: Depth) -> None:
     figure = charts.over_layers(ready, variable, outcome.colours, label=STATISTICS[variable], at=at)
     frame.chart(figure, key="statistics", alt=f"{STATISTICS[variable].capitalize()} of {', '.join(ready)} over layers")
     n = next(iter(ready.values())).attrs.get("n", 1)
-    st.caption(f"n = {n} image. A point a head, the line the mean over heads.")
+    st.caption(f"n = {n} image{'s' * (n > 1)}. A point a head, the line the mean over heads.")
 
 
 def _heads(outcome: Outcome, depth: Depth, picture: str, look: Look, point: Point | None) -> None:
@@ -89,4 +89,5 @@ def _heads(outcome: Outcome, depth: Depth, picture: str, look: Look, point: Poin
             point=point,
             on_pick=controls.pick,
         )
-    st.caption("One scale for the heads of a model, another for each model." if shown else "Nothing to show yet.")
+    said = f"{pictures.title(picture)}. One scale for the heads of a model, another for each model."
+    st.caption(said if shown else "Nothing to show yet.")

@@ -15,6 +15,8 @@ Box = tuple[int, int, int, int]
 """Left, top, right and bottom in per cent of the picture."""
 _LINKED = re.compile(r"((?:photo|upload):[A-Za-z0-9_-]{1,40})@(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3})")
 START: Box = (25, 25, 75, 75)
+FINE = 112
+"""Cells along the longer side of a picture whose mask is drawn as a line."""
 
 
 def boxes() -> dict[str, Box]:
@@ -60,6 +62,20 @@ def mask(picture: str, key: str) -> np.ndarray:
 def covered(picture: str, key: str, geometry: Geometry, grid: tuple[int, int]) -> np.ndarray:
     """`probes.saliency.coverage` of the picture's mask."""
     return coverage(mask(picture, key), geometry, grid)
+
+
+@lru_cache(maxsize=64)
+def outlined(picture: str, key: str) -> np.ndarray:
+    """The mask on a grid over the whole picture, coarse enough to be drawn as a line: boolean (rows, columns)."""
+    width, height = pictures.load(picture).size
+    whole = Geometry((width, height), (0.0, 0.0, float(width), float(height)), (height, width))
+    cell = max(width, height) / FINE
+    return covered(picture, key, whole, (round(height / cell), round(width / cell))) >= 0.5
+
+
+def named(key: str) -> str:
+    """What the outline is the outline of."""
+    return {"scene": "true object", "box": "your box"}.get(key.partition(":")[0], "your mask")
 
 
 def popover(picture: str) -> None:

@@ -50,6 +50,13 @@ class Scale:
         largest = max((float(np.abs(array).max()) for array in finite if array.size), default=1.0) or 1.0
         return cls(-largest if signed else 0.0, largest, units, signed)
 
+    @classmethod
+    def over_most(cls, arrays: Sequence[np.ndarray], units: str) -> "Scale":
+        """As ``over``; but where a few values tower above the rest, it ends at the 99th percentile, and says so."""
+        whole = cls.over(arrays, units)
+        high = float(np.nanpercentile(np.concatenate([array.ravel() for array in arrays]), 99))
+        return cls(0.0, high, f"{units} or more") if 0 < high < 0.7 * whole.high else whole
+
     def bar(self) -> dict[str, str]:
         """What the browser needs to draw the colour bar."""
         return {
@@ -77,6 +84,7 @@ class Panel:
         picture: another picture than the shared one.
         rgba: colours (y, x, 4) uint8 in the stead of a scale's, for what is no single number.
         texts: what is said of each patch, row by row, in the stead of its value.
+        outline: mask (rows, columns) over the whole picture whose border is drawn where no ``mask`` is.
     """
 
     name: str
@@ -92,6 +100,7 @@ class Panel:
     picture: str | None = None
     rgba: np.ndarray | None = None
     texts: Sequence[str] | None = None
+    outline: np.ndarray | None = None
 
     @property
     def masked(self) -> bool:
@@ -119,6 +128,9 @@ def patch_panels(
     key: str,
     point: Point | None = None,
     on_pick: Callable[[Point | None], None] | None = None,
+    outline: np.ndarray | None = None,
+    outline_of: str = "",
+    bar: bool = True,
 ) -> None:
     """Draw the panels.
 
@@ -130,9 +142,12 @@ def patch_panels(
         key: name of the component on its page.
         point: the selected point of the original.
         on_pick: called before the next run with the point that was clicked, None when it was cleared.
+        outline: mask (rows, columns) over the original whose border is drawn in it.
+        outline_of: what that is.
+        bar: draw the shared scale under the panels.
     """
     side = COMPACT_SIDE if look.compact else PICTURE_SIDE
-    drawn = [_original(picture, clickable=on_pick is not None)] if look.original else []
+    drawn = [_original(picture, on_pick is not None, outline, outline_of)] if look.original else []
     drawn += [_describe(panel, panel.picture or picture, scale, look) for panel in panels]
     for panel, entry in zip(panels, drawn[-len(panels) :] if panels else [], strict=True):
         if panel.picture:
@@ -144,7 +159,7 @@ def patch_panels(
         "columns": look.columns or (len(drawn) if len(drawn) <= 4 else -(-len(drawn) // 2)),
         "compact": look.compact,
         "label": f"{pictures.title(picture)} under {len(panels)} models",
-        "bar": scale.bar() if shared and scale and not look.compact else None,
+        "bar": scale.bar() if bar and shared and scale and not look.compact else None,
         "panels": drawn,
     }
 
@@ -164,17 +179,26 @@ def checked_point(value: Any) -> Point | None:
     return (u, v) if np.isfinite([u, v]).all() else None
 
 
-def _original(picture: str, *, clickable: bool) -> dict[str, Any]:
+def _original(picture: str, clickable: bool, outline: np.ndarray | None, outline_of: str) -> dict[str, Any]:
     width, height = pictures.load(picture).size
-    note = f"{width} × {height} px" + (" · click a patch" if clickable else "")
-    return _entry(pictures.title(picture), "var(--st-border-color)", note, pictures.alt(picture), height / width)
+    said = [outline_of] if outline is not None and outline_of else [f"{width} × {height} px"]
+    note = " · ".join([*said, "click a patch"] if clickable else said)
+    entry = _entry(pictures.title(picture), "var(--st-border-color)", note, pictures.alt(picture), height / width)
+    return entry | _outline(outline)
+
+
+def _outline(mask: np.ndarray | None) -> dict[str, Any]:
+    """The border of a mask over the whole picture, in its own units."""
+    if mask is None:
+        return {}
+    return {"contour": maps.contour(mask), "contour_grid": list(mask.shape), "contour_box": [0, 0, 1, 1]}
 
 
 def _entry(name: str, colour: str, note: str, alt: str, tall: float) -> dict[str, Any]:
     return {
         "name": name, "colour": colour, "note": note, "alt": alt, "tall": tall, "state": "ready", "message": "",
         "map": None, "grid": None, "box": None, "contour": None, "values": None, "places": None, "bar": None,
-        "grey": False, "exact": True, "opacity": 1.0, "image": None,
+        "grey": False, "exact": True, "opacity": 1.0, "image": None, "contour_grid": None, "contour_box": None,
     }  # fmt: skip
 
 
@@ -196,6 +220,7 @@ def _describe(panel: Panel, picture: str, shared: Scale | None, look: Look) -> d
         return entry | {"state": state}
     values = np.asarray(panel.values, dtype=np.float64)
     entry |= {"state": "ready", "grid": list(values.shape), "exact": not look.smooth, "bar": None}
+    entry |= _outline(panel.outline if panel.mask is None else None)
     if not look.compact:
         span = (scale.high - scale.low) or 1.0
         entry["values"] = [palette.number(value) for value in values.ravel()]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard import cards, components, palette, pictures, results, url
-from dashboard.selection import MOST_IMAGES, Selection, read_images, read_models
+from dashboard.selection import MOST_IMAGES, Selection, read_images, read_models, reference
 from model_zoo.catalog import CATALOG, PRESETS
 from model_zoo.images import ImageError
 
@@ -13,13 +13,16 @@ DEFAULT_MODELS = next(iter(PRESETS.values()))
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
 
 
-def sidebar(*, images: bool = True, several: bool = False, default_images: Sequence[str] = ()) -> Selection:
+def sidebar(
+    *, images: bool = True, several: bool = False, default_images: Sequence[str] = (), most: int = MOST_IMAGES
+) -> Selection:
     """Draw the sidebar and return what is chosen in it.
 
     Args:
         images: the page shows images at all.
         several: the page takes several images; otherwise it takes the first.
         default_images: what a page of several images shows when the link names none.
+        most: images that can be chosen here; a link from another page may hold more.
     """
     selection = _chosen(several, default_images)
     with st.sidebar:
@@ -27,7 +30,7 @@ def sidebar(*, images: bool = True, several: bool = False, default_images: Seque
         _models(selection)
         if images:
             st.subheader("Images" if several else "Image", anchor=False)
-            _images(selection, several)
+            _images(selection, several, most)
         _loaded()
     return selection
 
@@ -41,14 +44,14 @@ def _chosen(several: bool, default_images: Sequence[str]) -> Selection:
     images = images or (tuple(default_images) if several and default_images else (_first_image(models),))
     selection = Selection(models, images if several else images[:1])
     url.put("model", *models)
-    if url.get("image") or not several:
+    if url.get("image"):  # what a page shows by itself is no choice, and the next page has its own
         url.put("image", *images)
     return selection
 
 
 def _first_image(models: Sequence[str]) -> str:
     """What to show when nothing was chosen: a scene to models that were trained on scenes, else a photo."""
-    trained_on_scenes = any(model in CATALOG and CATALOG[model].weights == "shipped" for model in models)
+    trained_on_scenes = any(reference(model).weights == "shipped" for model in models)
     return next((i for i in pictures.offered() if i.startswith("scene") == trained_on_scenes), pictures.offered()[0])
 
 
@@ -127,7 +130,7 @@ def _preset() -> None:
         url.put("model", *PRESETS[st.session_state["preset"]])
 
 
-def _images(selection: Selection, several: bool) -> None:
+def _images(selection: Selection, several: bool, most: int) -> None:
     own = [identity for identity in st.session_state.get("uploads", ()) if pictures.missing(identity) is None]
     others = [identity for identity in selection.images if identity not in (*own, *pictures.offered())]
 
@@ -137,8 +140,10 @@ def _images(selection: Selection, several: bool) -> None:
         elif identity in selection.images:
             kept = tuple(other for other in selection.images if other != identity)
             url.put("image", *(kept or selection.images))
-        elif len(selection.images) < MOST_IMAGES:
+        elif len(selection.images) < most:
             url.put("image", *selection.images, identity)
+        else:
+            url.note(f"This page shows at most {most} images: click one of the chosen to take it out first.")
 
     components.thumbnails(
         (*own, *others, *pictures.offered()), selection.images, several=several, key="strip", on_pick=pick
@@ -172,7 +177,8 @@ def _take(key: str, selection: Selection, several: bool) -> None:
     finally:
         st.session_state["upload_generation"] += 1
     st.session_state["uploads"] = [identity, *(x for x in st.session_state.get("uploads", ()) if x != identity)][:12]
-    url.put("image", *((*selection.images, identity) if several else (identity,)))
+    chosen = (identity, *(other for other in selection.images if other != identity)) if several else (identity,)
+    url.put("image", *chosen[:MOST_IMAGES])
 
 
 def _loaded() -> None:

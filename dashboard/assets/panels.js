@@ -116,8 +116,9 @@ export default function (component) {
     const lines = part("lines");
     lines.toggleAttribute("hidden", !panel.contour);
     if (panel.contour) {
-      put(lines, panel.box);
-      lines.setAttribute("viewBox", `0 0 ${panel.grid[1]} ${panel.grid[0]}`);
+      const [rows, columns] = panel.contour_grid || panel.grid;
+      put(lines, panel.contour_box || panel.box);
+      lines.setAttribute("viewBox", `0 0 ${columns} ${rows}`);
       lines.querySelectorAll("path").forEach((path) => path.setAttribute("d", panel.contour));
     }
     part("message").textContent = panel.message;

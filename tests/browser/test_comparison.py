@@ -36,8 +36,34 @@ def click_at(page, panel, u, v):
 def test_it_opens_with_a_comparison(visit):
     page = visit("/")
     expect(page.get_by_role("heading", level=1)).to_have_text("Where does each model look?")
-    expect(hits(page).nth(2)).to_be_visible()
-    assert len(state(page)["model"]) >= 2
+    assert len(state(page)["model"]) == 4
+    expect(hits(page)).to_have_count(2 * (1 + 4))  # a photo and a scene, each with four trained models
+    expect(page.locator("figure[data-state=ready]")).to_have_count(10)
+    names = page.locator(".frame .name").all_text_contents()
+    assert names[1:5] == names[6:10] == ["ViT, supervised", "DeiT, distilled", "ViT, DINO", "ViT, MAE"]
+    expect(page.locator(".lines:not([hidden])")).to_have_count(1)  # the true object, in the scene itself
+    expect(page.get_by_text(re.compile("On the true object, of what the CLS query gives to patches"))).to_be_visible()
+    assert page.locator(".bar.shared:visible").count() == 1, "one scale for both rows"
+    box = page.locator("figure .view").nth(4).bounding_box()
+    assert box["y"] + box["height"] < 900, "the first row is seen without scrolling"
+
+
+def test_a_patch_is_asked_at_the_same_place_of_every_image(visit, settled):
+    page = visit(TWO + "&image=scene:0")
+    expect(hits(page)).to_have_count(6)
+    click_at(page, 4, 0.5, 0.4)
+    linked(page, query="patch")
+    settled(page)
+    expect(page.locator(".cell.sel:visible")).to_have_count(4)
+    expect(page.get_by_text("in every image")).to_be_visible()
+
+
+def test_on_a_phone_the_panels_of_a_row_stand_in_two_columns(visit, page):
+    page.set_viewport_size({"width": 390, "height": 900})
+    visit(TWO + "&image=scene:0")
+    boxes = [page.locator("figure .view").nth(i).bounding_box() for i in range(6)]
+    assert len({round(box["x"]) for box in boxes}) == 2
+    assert boxes[3]["y"] > boxes[2]["y"] + boxes[2]["height"], "the second image begins a line of its own"
 
 
 def test_two_models_a_clicked_patch_and_the_copied_link(visit, context, server, settled):
@@ -135,7 +161,7 @@ def test_an_uploaded_photo_is_compared(visit, settled):
     page.wait_for_url(re.compile("upload%3A"))
     settled(page)
     expect(page.locator("figure .name").first).to_have_text("gradient")
-    assert page.locator("figure[data-state=ready]").count() == 3
+    expect(page.locator("figure[data-state=ready]")).to_have_count(6)  # beside the photo that was there
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

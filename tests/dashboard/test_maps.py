@@ -92,6 +92,23 @@ def test_even_attention_needs_its_share_of_the_patches():
     assert "not renormalised" in said
 
 
+def test_several_images_are_told_by_their_mean_shares():
+    even, half = np.full((10, 10), 0.009), np.zeros((10, 10))
+    half[:, :5] = 0.02
+    found = [reading.concentration("a", even, 0.6), reading.concentration("a", half, 0.6)]
+    said = reading.sentence(found, 0.6, "the CLS query", "Mean over heads", 2)
+    assert "45\u202f% of the patches in a" in said
+    assert "n = 2 images (means over them)" in said
+
+
+def test_the_share_on_an_object_is_told_beside_what_an_even_map_would_have():
+    said = reading.on_object({"a": 0.2, "b": 0.5, "c": np.nan}, [0.1, 0.12], "true object", "the CLS query")
+    assert said.index("b **50\u202f%**") < said.index("a **20\u202f%**")
+    assert "An even map would have 10\u202f% to 12\u202f%" in said
+    assert "c **" not in said
+    assert reading.on_object({"a": np.nan}, [0.0], "true object", "the CLS query") == ""
+
+
 def test_no_map_no_sentence():
     assert reading.sentence([], 0.6, "the CLS query", "Mean over heads", 1) == ""
 

@@ -84,6 +84,25 @@ def test_the_comparison_draws_its_statistics_in_the_models_colours(compare):
     assert figure["layout"]["yaxis"]["title"]["text"] == "entropy of attention (nats)"
 
 
+def test_the_first_visit_compares_four_trained_objectives_on_a_photo_and_a_scene(settle):
+    at = settle(AppTest.from_file(HOME, default_timeout=60))
+    clean(at)
+    assert len(linked(at, "model")) == 4
+    assert all(model.startswith("scenes-") for model in linked(at, "model"))
+    assert "image" not in at.query_params, "what a page shows by itself is no choice"
+    said = " ".join(m.value for m in at.markdown)
+    assert "On the true object, of what the CLS query gives to patches: " in said
+    assert "n = 2 images" in said
+
+
+def test_at_most_four_images_have_rows_and_the_page_says_so(settle):
+    at = settle(app(image=[f"scene:{i}" for i in range(6)]))
+    clean(at)
+    assert "The first 4 of the 6 chosen images are shown." in [caption.value for caption in at.caption]
+    assert "n = 4 images" in " ".join(m.value for m in at.markdown)
+    assert linked(at, "image") == [f"scene:{i}" for i in range(6)]
+
+
 def test_what_is_chosen_is_in_the_link(settle):
     at = settle(app())
     slider = next(s for s in at.slider if s.label == "Layer")

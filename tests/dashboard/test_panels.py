@@ -73,6 +73,40 @@ def test_a_mask_darkens_what_is_outside_and_draws_its_border():
     assert both["contour"] == entry["contour"]
 
 
+def test_an_outline_lies_over_the_whole_picture_on_its_own_grid():
+    mask = np.zeros((6, 10), bool)
+    mask[2:4, 3:5] = True
+    entry = described(Panel("a", "#0072B2", geometry=GEOMETRY, values=VALUES, outline=mask))
+    assert entry["contour"].count("M") == 8
+    assert (entry["contour_grid"], entry["contour_box"]) == ([6, 10], [0, 0, 1, 1])
+    assert entry["grid"] == list(VALUES.shape), "the pointer still reads the map's own patches"
+
+
+def test_a_scale_over_most_values_ends_below_a_towering_one_and_says_so():
+    peaked = np.full((20, 20), 0.01)
+    peaked[3, 4] = 0.5
+    scale = Scale.over_most([peaked], "attention weight")
+    assert scale.high == pytest.approx(0.01)
+    assert scale.bar()["high"] == "0.01 attention weight or more"
+    even = Scale.over_most([np.linspace(0, 1, 400)], "attention weight")
+    assert (even.high, even.units) == (1.0, "attention weight")
+
+
+def test_the_picture_for_a_slide_holds_every_row_with_its_note_and_outline():
+    mask = np.zeros((6, 10), bool)
+    mask[2:4, 3:5] = True
+    drawn = [Panel("ViT", "#0072B2", "layer 3 of 12", GEOMETRY, VALUES)]
+    rows = [export.Row(PICTURE, drawn, "first note"), export.Row(PICTURE, drawn, "second note", mask, "true object")]
+    scale = Scale.over([VALUES], "attention weight")
+    one, two = (export.rows_svg(some, scale=scale, look=Look(), title="t", caption="c") for some in (rows[:1], rows))
+    said = [element.text for element in ET.fromstring(two).iter("{http://www.w3.org/2000/svg}text")]
+    assert said.count("ViT") == 2
+    assert {"first note", "second note", "true object"} <= set(said)
+    assert said.count("0.11 attention weight") == 1, "one bar for all rows"
+    assert int(ET.fromstring(two).get("height")) > 1.6 * int(ET.fromstring(one).get("height"))
+    assert two.count("M3 2h1") == 2  # the outline, its halo and its line
+
+
 def test_a_panel_without_a_map_says_why():
     entry = described(Panel("a", "#0072B2", message="Not defined here: it has no attention."))
     assert entry["state"] == "message"
