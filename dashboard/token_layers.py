@@ -8,10 +8,17 @@ from dashboard.results import Value
 from dashboard.selection import Depth
 from model_zoo.adapter import ModelSpec
 
+MOST = 6
+
 
 def blocks(spec: ModelSpec) -> int:
     """Blocks whose tokens can be read."""
     return sum(point.startswith("resid_post.") for point in spec.points)
+
+
+def columns(models: int) -> int:
+    """Panels of a row, the original among them: all in one while they can be made out; 0 leaves it to the panels."""
+    return models + 1 if models < MOST else 0
 
 
 def parameter(spec: ModelSpec, depth: Depth | None) -> str:

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
-from dashboard import cards, computing, export, frame, image_sets, palette, squares
+from dashboard import cards, computing, export, frame, image_sets, model_columns, palette, squares
 from dashboard.page import Page
 from dashboard.panels import Scale
 from dashboard.selection import Selection
@@ -45,7 +45,7 @@ NOT_SHOWN = """
 """
 
 
-def figure(across: str, up: str, dataset: xr.Dataset, *, bar: bool = True) -> go.Figure:
+def figure(across: str, up: str, dataset: xr.Dataset) -> go.Figure:
     """One square: layers of one model across, of another (or the same) up, colours from 0 to 1 in every square."""
     values = dataset.transpose("layer_a", "layer_b")["cka"].values
     names = [[point_name(point) for point in dataset[name].values.tolist()] for name in ("point_a", "point_b")]
@@ -61,8 +61,7 @@ def figure(across: str, up: str, dataset: xr.Dataset, *, bar: bool = True) -> go
         zmin=0,
         zmax=1,
         colorscale=palette.plotly_scale(),
-        showscale=bar,
-        colorbar={"title": {"text": "CKA (0 to 1)", "side": "right"}, "thickness": 12, "outlinewidth": 0},
+        showscale=False,
         hovertemplate=f"{across}: %{{customdata[0]}}<br>{up}: %{{customdata[1]}}<br>"
         "CKA %{z:.3f}, spread over minibatches %{customdata[2]}<extra></extra>",
     )
@@ -74,8 +73,15 @@ def figure(across: str, up: str, dataset: xr.Dataset, *, bar: bool = True) -> go
             showgrid=False,
             zeroline=False,
             dtick=step,
+            constrain="domain",
         )
-    return drawn.update_layout(height=400)
+    drawn.update_yaxes(scaleanchor="x", constraintoward="top")
+    return drawn.update_layout(height=400, plot_bgcolor="rgba(0,0,0,0)")
+
+
+def title(pair: tuple[str, str]) -> str:
+    """What a square is called."""
+    return pair[0] if pair[0] == pair[1] else f"{pair[0]} and {pair[1]}"
 
 
 def point_name(point: str) -> str:
@@ -94,6 +100,9 @@ def reading(squares: Mapping[tuple[str, str], xr.Dataset], representation: str) 
     count = f"n = {n} images in {batches} minibatch{'es' if batches > 1 else ''}{left}"
     convention = f"{count}; features are {REPRESENTATIONS[representation]}"
     constant = dataset.attrs["constant"]
+    if not np.isfinite(values).any():
+        who = f"**{across}**" if across == up else f"**{across}** or **{up}**"
+        return f"CKA is undefined here, as every image gives the same in each layer of {who} ({convention})."
     said = f" Undefined where every image gives the same: {', '.join(map(point_name, constant))}." if constant else ""
     if across == up:
         ends, before = (palette.number(float(values[-1, other])) for other in (0, max(len(values) - 2, 0)))
@@ -127,10 +136,11 @@ def document(found: Mapping[tuple[str, str], xr.Dataset], colours: Mapping[str, 
             places = [((i + 0.5) / len(points), str(i + 1)) for i in range(0, len(points), step)]
             axes.append((f"{name}, {what}", places))
         (name_a, places_a), (name_b, places_b) = axes
-        title = across if across == up else f"{across} and {up}"
         raised = [(1 - at, text) for at, text in places_b]
         pixels = squares.painted(values, scale)
-        drawn.append(Square(title, colours[across], "CKA of layers", pixels, name_a, name_b, places_a, raised))
+        drawn.append(
+            Square(title((across, up)), colours[across], "CKA of layers", pixels, name_a, name_b, places_a, raised)
+        )
     return squares.svg(drawn, scale=scale, title="Similarity of layers (CKA)", caption=said)
 
 
@@ -139,11 +149,14 @@ def two_of(selection: Selection) -> tuple[str, ...]:
     if len(selection.models) <= 2:
         return selection.models
     chosen = []
-    for place, label in enumerate(("Model", "against")):
-        key = f"cka-model-{place}"
+    for place, (label, key) in enumerate((("Model", "across"), ("against", "up"))):
         if st.session_state.get(key) not in selection.models:
             st.session_state.pop(key, None)
-        chosen.append(st.selectbox(label, selection.models, index=place, key=key, format_func=cards.title, width=200))
+        chosen.append(
+            st.selectbox(
+                label, selection.models, index=place, key=key, bind="query-params", format_func=cards.title, width=150
+            )
+        )
     return tuple(dict.fromkeys(chosen))
 
 
@@ -158,10 +171,9 @@ def page() -> None:
             "Features", list(REPRESENTATIONS), default="tokens", required=True, key="representation",
             bind="query-params", format_func=REPRESENTATIONS.__getitem__,
         )  # fmt: skip
-        points = st.segmented_control(
-            "Layers", list(POINTS), default="blocks", required=True, key="points", bind="query-params",
-            format_func=POINTS.__getitem__,
-        )  # fmt: skip
+        points = st.selectbox(
+            "Layers", list(POINTS), key="points", bind="query-params", format_func=POINTS.__getitem__, width=155
+        )
     params: dict[str, str | int] = {"representation": representation, "points": points, "minibatch": 32}
     outcome = computing.compute_together("cka", params, selection, models)
     found = {(m.title, m.title): m.datasets["cka"] for m in outcome.models if "cka" in m.datasets}
@@ -171,11 +183,17 @@ def page() -> None:
         ordered = list(found.items())
         found = dict([*ordered[:1], ((names[0], names[1]), between), *ordered[1:]])
     if found:
-        places = st.columns(len(found), gap="small", wrap=True)
-        for place, ((a, b), dataset) in enumerate(found.items()):
-            with places[place]:
-                drawn = figure(a, b, dataset, bar=place == len(found) - 1)
-                frame.chart(drawn, key=f"cka-{place}", alt=f"CKA of every layer of {a} with every layer of {b}")
+        notes = {title(pair): f"{'within' if pair[0] == pair[1] else 'between'}, CKA of layers" for pair in found}
+        colours = {title(pair): " ".join(("linear-gradient(to right,", f"{outcome.colours[pair[0]]} 50%,",
+                                          f"{outcome.colours[pair[1]]} 50%)")) for pair in found}  # fmt: skip
+        places = model_columns.columns(notes, colours, most=3)
+        for index, ((a, b), dataset) in enumerate(found.items()):
+            with places[title((a, b))]:
+                alt = f"CKA of every layer of {a} with every layer of {b}"
+                frame.chart(figure(a, b, dataset), key=f"cka-{index}", alt=alt)
+        model_columns.bar("0", "1 CKA; one scale for all squares")
+    if between is not None and "undefined" in between.attrs:
+        st.info(computing.sentence(f"No square between the two: {between.attrs['undefined']}"), icon=":material/info:")
     frame.states(outcome, "cka")
     computing.show_progress(outcome)
     said = reading(found, representation) if found else ""

@@ -155,7 +155,7 @@ def page() -> None:
     outcome = token_layers.together(known, computing.compute_each({"patch-similarity": params}, selection))
     ready = outcome.ready("patch-similarity")
     scale = scale_of(ready) if ready and scaling == "shared" else None
-    look, documents = Look(columns=len(outcome.models) + 1), []
+    look, documents = Look(columns=token_layers.columns(len(outcome.models))), []
     for i, image in enumerate(images):
         drawn = [
             panel(m, i, token_layers.facet_text(m.spec, depth, facet) if m.spec else "", shared=scaling == "shared")
@@ -198,7 +198,10 @@ def draw_lines(models: tuple[ModelResult, ...], images: tuple[str, str], count: 
     if not there:
         return
     pairs = {model.title: best_pairs(model.datasets["patch-similarity"], 1, count) for model in there}
-    notes = {name: f"{len(best)} best mutual match{'es' if len(best) != 1 else ''}" for name, best in pairs.items()}
+    both = " to ".join(pictures.title(image) for image in images)
+    notes = {
+        name: f"{both} · {len(best)} best mutual match{'es' if len(best) != 1 else ''}" for name, best in pairs.items()
+    }
     colours = {model.title: model.colour for model in there}
     places = model_columns.columns(notes, colours, most=3)
     for model in there:

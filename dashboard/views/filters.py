@@ -166,11 +166,7 @@ def draw_frequencies(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, s
         with place:
             drawn = filter_frequencies.picture(datasets[name], high)
             frame.chart(drawn, key=f"frequencies-{index}", alt=f"Mean amplitude of the filters of {name}")
-    st.html(
-        '<div style="display:flex;align-items:center;gap:0.6rem;font-size:0.85rem"><span>0</span><span style="flex:0 1 '
-        f'22rem;height:0.7rem;border-radius:2px;background:{palette.css_gradient()}"></span><span>'
-        f"{palette.number(high)} times the mean over all frequencies; one scale for all models</span></div>"
-    )
+    model_columns.bar("0", f"{palette.number(high)} times the mean over all frequencies; one scale for all models")
 
 
 def table(datasets: Mapping[str, xr.Dataset]) -> str:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
-from dashboard import charts, computing, controls, export, frame, palette, panels, pictures
+from dashboard import charts, computing, controls, export, frame, palette, panels, pictures, token_layers
 from dashboard.computing import ModelResult
 from dashboard.page import Page
 from dashboard.palette import number
@@ -148,6 +148,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], depth
             line={"color": colours[name], "width": 2.5},
             marker={
                 "symbol": palette.MODEL_MARKS[index % len(palette.MODEL_MARKS)],
+                "opacity": 1,
                 "size": np.where(np.arange(len(values)) == shown, 14, 8),
             },
             name=f"{name}: {called(dataset, final_answer(dataset))}",
@@ -194,7 +195,7 @@ def page() -> None:
     finals = [called(dataset, final_answer(dataset)) for dataset in ready.values()]
     shades = legend(ready.values(), finals)
     drawn = [panel(model, depth, shades) for model in outcome.models]
-    look = Look(opacity=OPACITY, columns=len(drawn) + 1)
+    look = Look(opacity=OPACITY, columns=token_layers.columns(len(drawn)))
     picture = selection.images[0]
     panels.patch_panels(picture, drawn, scale=None, look=look, key="lens")
     if shades:

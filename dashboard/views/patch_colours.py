@@ -106,7 +106,7 @@ def page() -> None:
         )  # fmt: skip
     params = token_layers.of_each(known.models, depth, foreground=foreground)
     outcome = token_layers.together(known, computing.compute_each({"patch-pca": params}, selection))
-    look = Look(opacity=1.0, columns=len(outcome.models) + 1)
+    look = Look(opacity=1.0, columns=token_layers.columns(len(outcome.models)))
     rows = [[panel(model, i, depth) for model in outcome.models] for i in range(len(selection.images))][:MOST_ROWS]
     for i, drawn in enumerate(rows):
         panels.patch_panels(selection.images[i], drawn, scale=None, look=look, key=f"pca-{i}")

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
-from dashboard import computing, controls, export, frame, palette, panels, pictures, squares, url
+from dashboard import computing, controls, export, frame, model_columns, palette, panels, pictures, squares, url
 from dashboard.page import Page
 from dashboard.panels import Look, Panel, Scale
 from dashboard.selection import read_point
@@ -19,7 +19,7 @@ from model_zoo.adapter import Geometry
 PAGE = Page("Position embeddings", section="Representation", order=40)
 
 METRICS = {"cosine": "cosine", "dot": "dot product"}
-MOST_CELLS = 62_000
+MOST_CELLS = 75_000
 HOW = """
 The mosaic has **one tile for each position** of the patch grid, at that position; the tile shows how similar the
 position's embedding is to every other. Orange: alike; blue: opposed; pale: unrelated.
@@ -69,8 +69,8 @@ def mosaic(similarity: xr.DataArray) -> tuple[np.ndarray, list[str], list[str], 
     return picture, names("row", height), names("column", width), step
 
 
-def figure(dataset: xr.Dataset) -> go.Figure:
-    """The mosaic of one model, colours centred at 0."""
+def figure(dataset: xr.Dataset, *, bar: bool = True) -> go.Figure:
+    """The mosaic of one model, colours centred at 0, with a colour bar of its own where models do not share one."""
     picture, rows, columns, _ = mosaic(dataset["similarity"])
     most = limit(dataset)
     drawn = go.Figure()
@@ -81,10 +81,11 @@ def figure(dataset: xr.Dataset) -> go.Figure:
         zmin=-most,
         zmax=most,
         colorscale=palette.plotly_scale(signed=True),
+        showscale=bar,
         colorbar={
-            "title": {"text": units(dataset), "side": "bottom"},
+            "title": {"text": units(dataset), "side": "bottom", "font": {"size": 13}},
             "orientation": "h",
-            "y": -0.1,
+            "y": -0.08,
             "yanchor": "top",
             "thickness": 10,
             "outlinewidth": 0,
@@ -95,8 +96,15 @@ def figure(dataset: xr.Dataset) -> go.Figure:
     )
     quiet = {"showticklabels": False, "ticks": "", "showgrid": False, "zeroline": False, "constrain": "domain"}
     drawn.update_xaxes(title="column of the position", type="category", **quiet)
-    drawn.update_yaxes(title="row of the position", type="category", autorange="reversed", scaleanchor="x", **quiet)
-    return drawn.update_layout(height=480, plot_bgcolor="rgba(0,0,0,0)")
+    drawn.update_yaxes(
+        title="row of the position",
+        type="category",
+        autorange="reversed",
+        scaleanchor="x",
+        constraintoward="top",
+        **quiet,
+    )
+    return drawn.update_layout(height=460, plot_bgcolor="rgba(0,0,0,0)")
 
 
 def document(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], said: str) -> str:
@@ -140,7 +148,7 @@ def reading(datasets: Mapping[str, xr.Dataset]) -> str:
     """One sentence a model: neighbours against the rest."""
     said = []
     for name, dataset in datasets.items():
-        near, far = (palette.number(value) for value in neighbours(dataset["similarity"]))
+        near, far = (written(value) for value in neighbours(dataset["similarity"]))
         height, width = dataset.sizes["y"], dataset.sizes["x"]
         what = f"{units(dataset)} {near} side by side, {far} otherwise"
         said.append(f"**{name}**: {what} (mean over {height} × {width} positions; {dataset.attrs['remark']}).")
@@ -164,15 +172,7 @@ def page() -> None:
     outcome = computing.compute({"position-similarity": {"metric": metric}}, selection)
     ready = outcome.ready("position-similarity")
     if ready:
-        places = st.columns(min(len(ready), 3), gap="medium", wrap=True)
-        for index, (name, dataset) in enumerate(ready.items()):
-            with places[index % len(places)]:
-                st.html(f'<div style="border-top:4px solid {outcome.colours[name]};padding-top:4px"></div>')
-                step = mosaic(dataset["similarity"])[3]
-                thinned = f" · one row and column in {step} has a tile" if step > 1 else ""
-                st.markdown(f"**{name}** · {dataset.attrs['source']}{thinned}")
-                alt = f"Similarity of every two positions of {name}, a tile for each position"
-                frame.chart(figure(dataset), key=f"tiles-{index}", alt=alt)
+        draw_mosaics(ready, outcome.colours)
     frame.states(outcome, "position-similarity")
     computing.show_progress(outcome)
     if ready:
@@ -188,6 +188,27 @@ def page() -> None:
         svg=(lambda: document(ready, outcome.colours, reading(ready))) if ready else None,
         csv=(lambda: frame.csv({n: at_point(d) for n, d in ready.items()})) if ready else None,
     )
+
+
+def draw_mosaics(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> None:
+    """A mosaic a model, and one colour bar where all have the same scale."""
+    notes = {}
+    for name, dataset in datasets.items():
+        step = mosaic(dataset["similarity"])[3]
+        thinned = f" · a tile for one row and column in {step}" if step > 1 else ""
+        notes[name] = f"{dataset.attrs['source']}, {dataset.sizes['y']} × {dataset.sizes['x']} positions{thinned}"
+    same = all(dataset["similarity"].attrs["units"] == "cosine" for dataset in datasets.values())
+    for index, (name, place) in enumerate(model_columns.columns(notes, colours, most=3).items()):
+        with place:
+            alt = f"Similarity of every two positions of {name}, a tile for each position"
+            frame.chart(figure(datasets[name], bar=not same), key=f"tiles-{index}", alt=alt)
+    if same:
+        model_columns.bar("−1", "1 cosine similarity; one scale for all models", signed=True)
+
+
+def written(value: float) -> str:
+    """A mean similarity: two digits after the point, more only where a bias is small."""
+    return "0" if abs(value) < 5e-5 else f"{value:.2f}" if abs(value) >= 0.095 else palette.number(value, 2)
 
 
 def at_point(dataset: xr.Dataset) -> xr.Dataset:
@@ -212,6 +233,8 @@ def one_place(outcome: computing.Outcome) -> None:
         scale = Scale(-limit(dataset), limit(dataset), units(dataset), signed=True)
         scales.append(scale)
         note = f"row {int(point[1] * dataset.sizes['y']) + 1}, column {int(point[0] * dataset.sizes['x']) + 1}"
+        if model.spec and (dataset.sizes["y"], dataset.sizes["x"]) != model.spec.grid:
+            note += f" of one {dataset.sizes['y']} × {dataset.sizes['x']} window"
         drawn.append(Panel(model.title, model.colour, note, whole, one["similarity"].values, scale=scale))
     same = len(set(scales)) == 1
     if same:
