@@ -33,7 +33,11 @@ def publish() -> None:
             del st.query_params[name]
     st.session_state[_PUBLISHED] = {name: values for name, values in chosen.items() if values}
     for name, values in st.session_state.pop(_ARRIVED, {}).items():
-        if name in st.session_state and str(st.session_state[name]).lower() != ",".join(values).lower():
+        if name not in st.session_state:
+            continue
+        value = st.session_state[name]
+        known = isinstance(value, str) and name in st.query_params  # a choice's label; an unknown one is taken out
+        if not known and str(value).lower() != ",".join(values).lower():
             note(f"The link's {name[:20]}={','.join(values)[:40]} was not possible here and was reset.")
 
 
