@@ -163,7 +163,10 @@ def attention_rows(
     key = object_masks.key_of(picture)
     outline = object_masks.outlined(picture, key) if key else None
     of = object_masks.named(key) if key else ""
-    rows = [export.Row(picture, one.attention(place, picture, key, outline, head), "", outline, of) for one in courses]
+    rows = [
+        export.Row(picture, one.attention(place, picture, key, outline, head), f"{one.title}: {one.began}", outline, of)
+        for one in courses
+    ]
     arrays = [panel.values for row in rows for panel in row.drawn if panel.values is not None]
     return rows, Scale.over_most(arrays, "attention weight") if arrays else None
 
