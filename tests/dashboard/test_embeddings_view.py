@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from scipy.stats import spearmanr
 
-from dashboard import image_sets, image_vectors, pictures, projection, relations, similarity
+from dashboard import image_sets, image_vectors, pictures, projection, relation_pictures, relations, similarity
 from dashboard.background import Background
 from dashboard.computing import ModelResult
 from dashboard.image_sets import ImageSet
@@ -186,3 +186,52 @@ def test_differences_are_to_the_first_model_and_the_words_follow_from_the_number
     same = image_vectors.ImageVectors("A", "#0072B2", "", np.ones((3, 3)), np.ones((3, 4)))
     identical = image_vectors.reading([same], ImageSet("x", ("scene:0",) * 3), image_vectors.agreement([same]))
     assert identical.endswith("All images are the same to every model.")
+
+
+def test_neighbours_in_a_matrix_are_those_of_the_rows():
+    tied = np.round(SQUARE, 1)
+    for square in (SQUARE, tied, np.ones((15, 15))):
+        found = similarity.members(square, 4)
+        for image in range(15):
+            assert set(np.flatnonzero(found[image])) == set(similarity.nearest(square, image, 4).tolist())
+
+
+def test_the_same_image_many_times_is_one_point():
+    for place in (projection.tsne, projection.umap):
+        assert place(np.ones((8, 4))).tolist() == [[0, 0]] * 8
+
+
+# Its own warnings: of tensorflow, which it can use and does not need, and of old names in what it is built on.
+@pytest.mark.filterwarnings("ignore::ImportWarning", "ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+def test_umap_keeps_groups_together_and_is_seeded():
+    pytest.importorskip("umap.umap_", exc_type=ImportError)
+    found = projection.umap(VECTORS)
+    assert found.shape == (15, 2)
+    near = np.linalg.norm(found[:, None] - found[None], axis=-1)
+    groups = np.arange(15) // 5
+    same = groups[:, None] == groups[None]
+    assert near[same].mean() < near[~same].mean() / 2
+    np.testing.assert_array_equal(projection.umap(VECTORS), found)
+
+
+def test_the_saved_picture_holds_the_grids_on_one_scale_and_the_maps():
+    images = [f"scene:{i}" for i in range(15)]
+    order = similarity.order(SQUARE, CLASSES, "class").tolist()
+    more = {
+        "order": order,
+        "classes": CLASSES,
+        "thumbnails": relations.sheet(images),
+        "axis": "image, by class (n = 15)",
+        "scale": relation_pictures.COSINES,
+        "title": "t",
+        "caption": "c",
+    }
+    grids = [Relation(name, "#0072B2", square=SQUARE) for name in "ab"]
+    text = relation_pictures.svg(grids, **more)
+    assert text.count("<image") == 3  # two grids and one colour bar
+    assert all(f">{kind}</text>" in text for kind in "abc")
+    maps = [Relation("a", "#0072B2", points=VECTORS[:, :2])]
+    assert relation_pictures.svg(maps, **more).count("<image") == 1
+    placed = relation_pictures.scattered(VECTORS[:, :2], CLASSES, more["thumbnails"])
+    assert placed.shape == (relation_pictures.SIDE, relation_pictures.SIDE, 3)
+    assert (placed < 250).any(-1).mean() > 0.02

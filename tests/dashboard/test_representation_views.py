@@ -1,8 +1,13 @@
 """Figures of the representation pages as data."""
 
+import base64
+import io
+import xml.etree.ElementTree as ET
+
 import numpy as np
 import pytest
 import xarray as xr
+from PIL import Image
 
 from dashboard import export
 from dashboard.views import cka, filters, positions
@@ -42,6 +47,42 @@ def test_cka_in_words():
     constant = cka.reading({("a", "a"): square(3, 3, constant=["embed"])}, "cls")
     assert constant.endswith("Undefined where every image gives the same: input of block 1.")
     assert "with the first" in constant
+
+
+def test_a_square_in_which_nothing_is_defined_is_said_in_words():
+    data = square()
+    data["cka"][:] = np.nan
+    assert cka.reading({("a", "b"): data}, "cls").startswith("CKA is undefined here, as every image gives the same")
+
+
+@pytest.mark.parametrize("made", ["cka", "positions"])
+def test_pictures_to_save_hold_every_panel_its_axes_and_the_words(made):
+    if made == "cka":
+        found = {("a", "a"): square(3, 3), ("a", "b"): square()}
+        text = cka.document(found, COLOURS, "what the **numbers** say")
+    else:
+        found = {"a": similarity(), "b": similarity(units="attention score")}
+        text = positions.document(found, COLOURS, "what the **numbers** say")
+    root = ET.fromstring(text)
+    tags = [element.tag.rpartition("}")[2] for element in root.iter()]
+    said = [element.text for element in root.iter() if element.text]
+    panels = 2
+    bars = 1 if made == "cka" else 2  # units that differ have scales of their own
+    assert tags.count("image") == panels + bars
+    assert "what the numbers say" in said
+    if made == "cka":
+        assert {"a, layer", "b, layer", "1", "3", "4", "1 CKA"} <= set(said)
+    assert export.png(text).startswith(b"\x89PNG")
+
+
+def test_layers_are_counted_from_the_bottom_in_the_saved_picture():
+    root = ET.fromstring(cka.document({("a", "b"): square()}, COLOURS, ""))
+    ticks = {e.text: float(e.get("y")) for e in root.iter() if e.get("text-anchor") == "end"}
+    assert ticks["1"] > ticks["4"]
+    uri = next(e.get("href") for e in root.iter() if e.tag.endswith("image"))
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+    row, column = (np.unravel_index(pixels[..., 0].argmax(), pixels.shape[:2]) / np.array(pixels.shape[:2])).tolist()
+    assert (int(4 - row * 4 - 1e-9) + 1, int(column * 3) + 1) == (3, 2)  # 0.9 is at layer 3 of b, layer 2 of a
 
 
 def similarity(grid=(2, 3), units="cosine", seed=0):
