@@ -203,12 +203,18 @@ def table(rows: Sequence[Row], depth: Depth) -> str:
     lines = ["image,model,layer,head,row,column,attention_weight"]
     for one in rows:
         for name, dataset in one.outcome.ready("attention-maps").items():
-            layer = depth.index(dataset.sizes["layer"])
-            for head, values in enumerate(maps.layer_heads(dataset["attention"], layer)):
-                start = f'{one.picture},"{name}",{layer + 1},{head + 1}'
-                for (row, column), value in np.ndenumerate(values):
-                    lines.append(f"{start},{row + 1},{column + 1},{value:.8g}")
+            found = layer_lines(name, dataset, depth.index(dataset.sizes["layer"]))
+            lines.extend(f"{one.picture},{line}" for line in found)
     return "\n".join(lines) + "\n"
+
+
+def layer_lines(name: str, dataset: xr.Dataset, layer: int) -> list[str]:
+    """One layer's maps of one model as lines of CSV: model, layer, head, row and column from 1, attention weight."""
+    return [
+        f'"{name}",{layer + 1},{head + 1},{row + 1},{column + 1},{value:.8g}'
+        for head, values in enumerate(maps.layer_heads(dataset["attention"], layer))
+        for (row, column), value in np.ndenumerate(values)
+    ]
 
 
 def page() -> None:

@@ -13,9 +13,8 @@ from dashboard.layer_views import STATISTICS
 from dashboard.page import Page
 from dashboard.palette import number
 from dashboard.panels import Panel, Scale
-from dashboard.selection import Depth
 from dashboard.sidebar import sidebar
-from dashboard.views.compare import QUERY_TEXT, attention, table
+from dashboard.views.compare import QUERY_TEXT, attention, layer_lines
 
 PAGE = Page("All heads", section="Attention", order=10)
 
@@ -207,9 +206,8 @@ def page() -> None:
 
 def all_layers(ready: Mapping[str, xr.Dataset]) -> list[str]:
     """The maps of every layer as lines of CSV, one header."""
-    lines = ["model,layer,head,row,column,attention_weight\n"]
+    lines = ["model,layer,head,row,column,attention_weight"]
     for name, dataset in ready.items():
-        for layer in range(1, dataset.sizes["layer"] + 1):
-            whole = table({name: dataset}, Depth(layer, dataset.sizes["layer"]))
-            lines.append(whole.partition("\n")[2])
-    return lines
+        for layer in range(dataset.sizes["layer"]):
+            lines.extend(layer_lines(name, dataset, layer))
+    return [line + "\n" for line in lines]

@@ -213,3 +213,17 @@ def test_a_chosen_head_goes_into_the_link_and_nonsense_falls_back(monkeypatch):
         layer, head = heads.chosen_head(model, 0)
         assert 0 <= layer < 3
         assert head == 0
+
+
+def test_the_table_of_heads_names_every_weight_of_every_layer():
+    values = np.arange(2 * 3 * 2 * 2, dtype=np.float32).reshape(1, 2, 3, 2, 2)
+    names = ("image", "layer", "head", "y", "x")
+    dataset = xr.Dataset(
+        {"attention": (names, values)},
+        coords={"head_count": ("layer", [3, 3]), "grid_height": ("layer", [2, 2]), "grid_width": ("layer", [2, 2])},
+    )
+    lines = heads.all_layers({"ViT": dataset})
+    assert lines[0] == "model,layer,head,row,column,attention_weight\n"
+    assert len(lines) == 1 + values.size
+    assert lines[1] == '"ViT",1,1,1,1,0\n'
+    assert lines[-1] == f'"ViT",2,3,2,2,{values.max():g}\n'
