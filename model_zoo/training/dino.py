@@ -78,7 +78,7 @@ class Dino(Objective):
         normalise: to the range of the student.
         local_crops: how many small crops.
         global_scale: share of the area in a global crop, smallest and largest.
-        local_scale: the same of local crops, whose side is about 4/7 of that of global ones.
+        local_scale: the same of local crops, whose side is half that of global ones.
         prototypes: outputs of the head.
         hidden: width of the head's hidden layers.
         bottleneck: width before the prototypes.
@@ -141,7 +141,7 @@ class Dino(Objective):
         all images fall on one prototype (collapse).
         """
         size = views[0].shape[-1]
-        small = max(8, size * 4 // 7 // 8 * 8)
+        small = max(8, size // 16 * 8)
         strength = max(0.05, min(1.0, progress / self.ramp)) if self.ramp else 1.0
         wide = [self._crops(view, size, self.global_scale, 1.0 - k / 2, strength) for k, view in enumerate(views)]
         narrow = [self._crops(views[k % 2], small, self.local_scale, 0.5, strength) for k in range(self.local_crops)]
