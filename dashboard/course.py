@@ -144,7 +144,7 @@ def distance_figure(courses: Sequence[Course], images: int) -> go.Figure:
     drawn.update_xaxes(title="images seen", row=down)
     drawn.update_yaxes(rangemode="tozero")
     drawn.update_yaxes(title="distance (px)", col=1)
-    return drawn.update_layout(height=260 * down + 40)
+    return drawn.update_layout(height=260 * down + 40, margin={"t": 72}, legend={"y": 1 + 32 / (260 * down - 80)})
 
 
 def short(images: int) -> str:

@@ -41,7 +41,7 @@ def test_it_opens_with_a_comparison(visit):
     expect(page.locator("figure[data-state=ready]")).to_have_count(10)
     names = page.locator(".frame .name").all_text_contents()
     assert names[1:5] == names[6:10] == ["ViT, supervised", "DeiT, distilled", "ViT, DINO", "ViT, MAE"]
-    expect(page.locator(".lines:not([hidden])")).to_have_count(1)  # the true object, in the scene itself
+    expect(page.locator("svg.lines:not([hidden])")).to_have_count(1)  # the true object, in the scene itself
     expect(page.get_by_text(re.compile("On the true object, of what the CLS query gives to patches"))).to_be_visible()
     assert page.locator(".bar.shared:visible").count() == 1, "one scale for both rows"
     box = page.locator("figure .view").nth(4).bounding_box()

@@ -60,7 +60,7 @@ def test_an_image_selected_in_one_model_is_marked_in_all_and_its_neighbours_show
     chosen = int(state(page)["pick"][0])
     expect(page.locator(".near .line .note").first).to_contain_text(f"nearest to Scene {chosen + 1} ")
 
-    page.get_by_role("button", name="PCA", exact=True).click()
+    page.get_by_role("radio", name="PCA", exact=True).click()
     page.wait_for_url(re.compile("shown=PCA"))
     settled(page)
     assert all(drawn(page, "canvas.over")), "and in both maps"
@@ -85,7 +85,7 @@ def test_a_clicked_patch_draws_lines_in_all_models(opened, settled):
 
 def test_a_link_to_cka_shows_the_same_again(opened, context, settled):
     page = opened(f"/cka?set=scenes-32&{MODELS}")
-    page.get_by_role("button", name="CLS", exact=True).click()
+    page.get_by_role("radio", name="CLS", exact=True).click()
     page.wait_for_url(re.compile("representation=CLS"))
     settled(page)
     charts = page.locator("[data-testid=stPlotlyChart]")
