@@ -36,9 +36,9 @@ class View:
     scheme: str = "light"
 
 
-FOUR = "&".join(f"model=scenes-{key}" for key in ("vit-supervised", "deit-distilled", "vit-dino", "vit-mae"))
 VIEWS = (
-    View("comparison", f"/?draw=map&{FOUR}&image=photo:coffee"),
+    View("comparison", "/"),
+    View("formation", "/formation"),
     View("comparison-dark", "/?draw=mask", scheme="dark"),
     View("comparison-phone", "/", width=390, height=844),
     View("zoo", "/zoo"),

@@ -173,7 +173,7 @@ def _readme(card: dict[str, Any], configs: list[TrainConfig]) -> str:
             "## Limits",
             "",
             "Made to be looked at, not to be used: it knows ten shapes on painted backgrounds and says nothing",
-            "reliable about photographs. Class and surface agree in 70% of its training scenes, so it may lean on",
+            "reliable about photographs. Class and surface agree in 70% of the scenes, so a model may lean on",
             "surfaces; the shape bias says how far. One seed was trained, so differences between models of a few",
             "hundredths are not evidence that one objective is better.",
             "",
