@@ -72,7 +72,14 @@ class ScenesSource:
         texture: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
         """``count`` views of each image of batch ``step``, (B, 3, size, size) in [0, 1], and the labels."""
-        scenes = Scenes(self.seed, size, self.surface_correlation, difficulty=difficulty, photographs=self.photographs)
+        scenes = Scenes(
+            self.seed,
+            size,
+            self.surface_correlation,
+            difficulty=difficulty,
+            photographs=self.photographs,
+            texture=texture,
+        )
         drawn = scenes.views(range(step * batch, (step + 1) * batch), count, device)
         return [view.images.float() / 255 for view in drawn], drawn[0].labels
 

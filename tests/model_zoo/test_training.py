@@ -104,20 +104,20 @@ def test_a_run_killed_at_half_ends_bit_equal(tmp_path):
     assert all(torch.equal(broken[name], whole[name]) for name in whole)
 
 
-def test_each_stage_has_its_own_surfaces(monkeypatch, tmp_path):
+def test_each_stage_has_its_own_surfaces_and_textures(monkeypatch, tmp_path):
     drawn = []
     seen = Scenes.views
 
     def views(self, *args, **kwargs):
-        drawn.append((self.size, self.surface_correlation))
+        drawn.append((self.size, self.surface_correlation, self.texture))
         return seen(self, *args, **kwargs)
 
     monkeypatch.setattr(Scenes, "views", views)
-    stages = (Stage(32, 24, surface_correlation=0.1), Stage(16, 32))
+    stages = (Stage(32, 24, surface_correlation=0.1, texture=(0.0, 0.5)), Stage(16, 32))
     config = tiny("supervised", stages=stages, surface_correlation=0.6)
     for _ in train(config):
         pass
-    assert drawn == [(24, 0.1), (24, 0.1), (32, 0.6)]
+    assert drawn == [(24, 0.1, 0.0), (24, 0.1, 0.5), (32, 0.6, 1.0)]
     assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
