@@ -70,13 +70,17 @@ def rows_svg(rows: Sequence[Row], *, scale: Scale | None, look: Look, title: str
     for k, line in enumerate(lines):
         parts.append(f"<text x='{MARGIN}' y='{top + 20 * k:.0f}' font-size='14'>{escape(line)}</text>")
     down = top + 20 * len(lines) + MARGIN
-    head = [
+    return "".join([*opening(across, down, title), *parts, "</svg>"])
+
+
+def opening(across: int, down: float, title: str) -> list[str]:
+    """The first parts of every saved picture: its size, white ground and heading."""
+    return [
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{across}' height='{down:.0f}' "
         f"viewBox='0 0 {across} {down:.0f}' {FONT} fill='#1b1f24'>",
         f"<rect width='{across}' height='{down:.0f}' fill='#ffffff'/>",
         f"<text x='{MARGIN}' y='{MARGIN + 20}' font-size='22' font-weight='600'>{escape(title)}</text>",
     ]
-    return "".join([*head, *parts, "</svg>"])
 
 
 def _row(row: Row, scale: Scale | None, look: Look, above: float) -> tuple[float, list[str]]:

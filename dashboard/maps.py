@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import xarray as xr
 
-from model_zoo.layout import AttentionLayer
 from probes.saliency import mass_mask as mass_mask  # the pictures show the very mask that is scored
 
 SMOOTH_SIDE = 16
@@ -31,11 +30,6 @@ def layer_heads(attention: xr.DataArray, layer: int) -> np.ndarray:
     one = attention.isel(image=0, layer=layer)
     heads, rows, columns = (int(one[name]) for name in ("head_count", "grid_height", "grid_width"))
     return one.values[:heads, :rows, :columns]
-
-
-def keys_seen(layer: AttentionLayer) -> int:
-    """How many tokens one query can attend to: all keys of the layer, or those of its window."""
-    return layer.window[0] * layer.window[1] if layer.kind == "window" else layer.keys
 
 
 def choose_head(maps: np.ndarray, head: str) -> HeadMap:

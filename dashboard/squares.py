@@ -71,12 +71,7 @@ def svg(squares: Sequence[Square], *, scale: Scale | None, title: str, caption: 
     bars = scale is not None or any(square.scale for square in squares)
     text = foot + (BAR if bars else 16)
     down = text + 20 * len(lines) + MARGIN
-    parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{across}' height='{down:.0f}' "
-        f"viewBox='0 0 {across} {down:.0f}' {export.FONT} fill='#1b1f24'>",
-        f"<rect width='{across}' height='{down:.0f}' fill='#ffffff'/>",
-        f"<text x='{MARGIN}' y='{MARGIN + 20}' font-size='22' font-weight='600'>{escape(title)}</text>",
-    ]
+    parts = export.opening(across, down, title)
     for index, square in enumerate(squares):
         left = first + index * step
         parts.append(_square(square, left, top))

@@ -110,7 +110,7 @@ def shown(model: ModelResult, depth: Depth | None, head: str, query: str) -> Sho
         return Shown(message="In this layer only CLS asks: choose the CLS query.")
     one = maps.choose_head(maps.layer_heads(dataset["attention"], layer), head)
     said = " · mean of patches (no CLS)" if query == "cls" and used == "mean" else ""
-    even = 1 / maps.keys_seen(model.spec.layers[layer])
+    even = 1 / model.spec.layers[layer].reach
     return Shown(one.values, even, f"layer {layer + 1} of {layers} · {one.head}{said}")
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 import model_zoo.architectures  # noqa: F401  (registers the shipped networks with timm)
 from model_zoo.features import extract, knn_top1
+from model_zoo.reference import step_name
 from model_zoo.training.config import Stage, TrainConfig
 from model_zoo.training.data import Source, open_source
 from model_zoo.training.objective import Objective
@@ -210,7 +211,7 @@ def train(
 
     keep = {round(share * config.steps) for share in config.snapshots}
     if out and first == 0 and 0 in keep:
-        save_weights(exported(), out / "snapshots" / "step-00000.safetensors")
+        save_weights(exported(), out / "snapshots" / f"{step_name(0)}.safetensors")
     if compile:
         objective.student.compile()
     saved_at = reported_at = time.monotonic()
@@ -242,7 +243,7 @@ def train(
         done = step + 1
         last = done == config.steps
         if out and done in keep:
-            save_weights(exported(), out / "snapshots" / f"step-{done:05d}.safetensors")
+            save_weights(exported(), out / "snapshots" / f"{step_name(done)}.safetensors")
         now = time.monotonic()
         if out and (last or now - saved_at > checkpoint_seconds):
             _checkpoint(out / CHECKPOINT, objective, optimiser, ema, done, config)

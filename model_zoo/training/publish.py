@@ -17,7 +17,9 @@ from typing import Any
 from model_zoo.catalog import CATALOG
 from model_zoo.evaluation import Measured, evaluate_scenes
 from model_zoo.loading import load
+from model_zoo.reference import step_name
 from model_zoo.scenes import CLASSES, PROBE_BANK_SEED
+from model_zoo.snapshots import STARTS
 from model_zoo.training.config import TrainConfig
 from model_zoo.training.loop import WEIGHTS, build_student, save_weights
 
@@ -32,7 +34,6 @@ RECIPES_IN_WORDS = {
     ),
     "mae": "Masked autoencoder: 75% of the patches hidden, pixels normalised patch by patch; no labels are used.",
 }
-STARTS = {"random": "random numbers", "sincos": "sines and cosines of row and column, and are learned from there"}
 NAMES = {
     "n": "held-out scenes",
     "top1": "top-1",
@@ -75,7 +76,7 @@ def publish(key: str, runs: list[Path], compute: str, notes: str = "") -> dict[s
         for path in sorted((run / "snapshots").glob("step-*.safetensors")):
             step = before + int(path.stem.removeprefix("step-"))
             (entry.folder / "snapshots").mkdir(exist_ok=True)
-            shutil.copyfile(path, entry.folder / "snapshots" / f"step-{step:05d}.safetensors")
+            shutil.copyfile(path, entry.folder / "snapshots" / f"{step_name(step)}.safetensors")
             snapshots.append(step)
         before += config.steps
     card = {
@@ -144,7 +145,7 @@ def _readme(card: dict[str, Any], configs: list[TrainConfig]) -> str:
             f"- Network: `{entry.timm_name}`, {entry.parameters:,} parameters, input {entry.input_size[0]} px"
             + (f", patches of {entry.patch} px" if entry.patch else "")
             + ". Weights in float16.",
-            *([f"- Position embeddings start from {STARTS[config.positions]}."] if entry.patch else []),
+            *([f"- Position embeddings start from {STARTS[config.positions]} and are learned."] if entry.patch else []),
             f"- Data: procedural scenes of seed {', '.join(str(run.seed) for run in configs)}, each shown once; "
             f"{card['images']:,} in all.",
             f"- Optimiser: {config.optimiser}, learning rate {', then '.join(f'{run.lr:g}' for run in configs)} with a "
