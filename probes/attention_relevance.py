@@ -7,11 +7,11 @@ import numpy as np
 import xarray as xr
 
 from model_zoo.adapter import ModelSpec
-from probes import targets
-from probes.base import Probe, one_of
-from probes.capture import Batch
-from probes.relevance import METHODS, relevance, undefined
-from probes.relevance import vanished as blank_maps
+from probes.core import targets
+from probes.core.base import Probe, one_of
+from probes.core.capture import Batch
+from probes.core.relevance import METHODS, relevance, undefined
+from probes.core.relevance import vanished as blank_maps
 
 UNITS = {
     "chefer": "relevance",

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
-from probes.attention import Attention, AttentionRows
-from probes.base import Probe, one_of
+from probes.core.attention import Attention, AttentionRows
+from probes.core.base import Probe, one_of
 
 FUSIONS = ("mean", "max", "min")
 CONVENTIONS = ("paper", "vit-explain")

@@ -12,11 +12,11 @@ import xarray as xr
 from torch import Tensor, nn
 
 from model_zoo.adapter import Adapter, ModelSpec
-from probes import targets
-from probes.base import Probe, one_of
-from probes.capture import Batch
-from probes.relevance import METHODS
-from probes.saliency import MAPS, maps_of, undefined
+from probes.core import targets
+from probes.core.base import Probe, one_of
+from probes.core.capture import Batch
+from probes.core.relevance import METHODS
+from probes.core.saliency import MAPS, maps_of, undefined
 
 KINDS = tuple(kind for kind in MAPS if kind != "heads")
 OUTPUT = ("head", "norm", "fc_norm", "fc", "attn_pool", "pre_logits", "head_dist")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
-from probes.attention import AttentionRows
-from probes.base import Probe, layer_coordinates
+from probes.core.attention import AttentionRows
+from probes.core.base import Probe, layer_coordinates
 
 UNITS = {
     "entropy": "nats",

@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from model_zoo.adapter import ModelSpec
-from probes.base import Probe, one_of
-from probes.capture import Tokens
+from probes.core.base import Probe, one_of
+from probes.core.capture import Tokens
 
 
 @dataclass

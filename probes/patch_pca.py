@@ -7,9 +7,9 @@ import numpy as np
 import xarray as xr
 
 from model_zoo.adapter import ModelSpec
-from probes.base import Probe, one_of
-from probes.capture import Tokens
-from probes.layers import check_layer, layer_point, no_layer
+from probes.core.base import Probe, one_of
+from probes.core.capture import Tokens
+from probes.core.layers import check_layer, layer_point, no_layer
 
 LOW, HIGH = 1, 99
 COMPONENTS = 3

@@ -10,9 +10,9 @@ import xarray as xr
 from torch import Tensor
 
 from model_zoo.adapter import ModelSpec
-from probes.base import Probe, one_of
-from probes.capture import Tokens
-from probes.layers import check_layer, layer_point, no_layer
+from probes.core.base import Probe, one_of
+from probes.core.capture import Tokens
+from probes.core.layers import check_layer, layer_point, no_layer
 
 POINT = re.compile(r"(0(?:\.\d{1,6})?),(0(?:\.\d{1,6})?)")
 FACETS = ("token", "query", "key", "value")

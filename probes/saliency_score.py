@@ -7,12 +7,12 @@ import numpy as np
 import xarray as xr
 
 from model_zoo.adapter import ModelSpec
-from probes import targets
-from probes.base import Probe, one_of
-from probes.capture import Batch
-from probes.perturbation import FILLS, curves, random_orders
-from probes.relevance import METHODS
-from probes.saliency import MAPS, coverage, maps_of, overlap, trapezoid, undefined
+from probes.core import targets
+from probes.core.base import Probe, one_of
+from probes.core.capture import Batch
+from probes.core.perturbation import FILLS, curves, random_orders
+from probes.core.relevance import METHODS
+from probes.core.saliency import MAPS, coverage, maps_of, overlap, trapezoid, undefined
 
 RANDOM_ORDERS = 3
 SEED = 0

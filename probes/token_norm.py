@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from model_zoo.adapter import ModelSpec
-from probes.base import Probe
-from probes.capture import Tokens
+from probes.core.base import Probe
+from probes.core.capture import Tokens
 
 
 @dataclass

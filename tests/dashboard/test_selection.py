@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import palette, pictures
-from dashboard.selection import (
+from dashboard.draw import palette
+from dashboard.images import gallery
+from dashboard.state.selection import (
     Depth,
     read_depth,
     read_head,
@@ -49,7 +50,7 @@ def test_models_survive_the_link_in_their_order(keys):
     assert read_models(keys) == (tuple(keys), [])
 
 
-@given(st.lists(st.sampled_from(pictures.offered()), min_size=1, max_size=12, unique=True))
+@given(st.lists(st.sampled_from(gallery.offered()), min_size=1, max_size=12, unique=True))
 def test_images_survive_the_link_in_their_order(ids):
     assert read_images(ids) == (tuple(ids), [])
 

@@ -6,7 +6,7 @@ import torch
 
 from model_zoo.images import ImageSource
 from probes.attention_maps import AttentionMaps
-from probes.runner import run
+from probes.core.runner import run
 from tests.probes.families import FAMILIES, inputs, noise, peaked
 from tests.probes.test_capture import written_out
 

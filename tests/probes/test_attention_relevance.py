@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageError, ImageSource
 from probes.attention_relevance import AttentionRelevance
-from probes.capture import Batch, forward
-from probes.gradients import attention_gradients
-from probes.relevance import METHODS, readout, relevance, vanished
-from probes.targets import Target
+from probes.core.capture import Batch, forward
+from probes.core.gradients import attention_gradients
+from probes.core.relevance import METHODS, readout, relevance, vanished
+from probes.core.targets import Target
 from tests.probes.families import inputs, noise, peaked
 
 CLASSIFIERS = ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "beit_base_patch16_224", "cait_xxs24_224")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from model_zoo.adapter import Adapter, ModelSpec
 from model_zoo.layout import AttentionLayer
 from probes import attention_rollout
-from probes.attention import AttentionRows
 from probes.attention_rollout import AttentionRollout, discard_lowest
+from probes.core.attention import AttentionRows
 from tests.probes.families import inputs, noise, peaked
 from tests.probes.test_capture import captured
 from tests.probes.test_contract import fold
@@ -117,7 +117,7 @@ def test_large_layers_are_computed_again_with_the_same_result(
     adapter = model(name)
     kept = probe.compute(fold(probe, adapter, [range(2)]))
     monkeypatch.setattr(attention_rollout, "KEEP_KEYS", 10)
-    monkeypatch.setattr("probes.attention.BLOCK_BYTES", 4_000)
+    monkeypatch.setattr("probes.core.attention.BLOCK_BYTES", 4_000)
     assert probe.queries(adapter.spec, 0) == (0,)
     again = probe.compute(fold(probe, adapter, [range(2)]))
     np.testing.assert_allclose(again.rollout, kept.rollout, rtol=1e-6, atol=0)

@@ -13,10 +13,10 @@ from scipy.stats import spearmanr
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
 from probes.attention_sanity import AttentionSanity, randomise, spearman, stages
-from probes.capture import Batch
-from probes.relevance import relevance
-from probes.saliency import maps_of
-from probes.targets import Target
+from probes.core.capture import Batch
+from probes.core.relevance import relevance
+from probes.core.saliency import maps_of
+from probes.core.targets import Target
 from tests.probes.families import FAMILIES, inputs, noise, peaked
 
 MODEL = "vit_tiny_patch16_224"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from model_zoo.adapter import Adapter
 from model_zoo.loading import load
-from probes.command import main
+from probes.core.command import main
 
 TINY = "timm:vit_tiny_patch16_224"
 

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
+from probes.core.runner import run
 from probes.embedding_similarity import EmbeddingSimilarity, cosine
-from probes.runner import run
 from tests.probes.families import inputs, noise, peaked
 
 IMAGES = noise(5)
