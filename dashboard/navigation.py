@@ -4,16 +4,16 @@ import gc
 import logging
 import pkgutil
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import get_args
 
 import streamlit as st
 
-from dashboard import views
+from dashboard import view, views
 from dashboard.compute import asking
-from dashboard.page import Page, Section
 from dashboard.state import link
+from dashboard.view import Page, Section
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +24,11 @@ def pages() -> tuple[tuple[str, Page, Callable[[], None]], ...]:
     found = []
     for _, name, private_parts in pkgutil.iter_modules(views.__path__):
         module = import_module(f"dashboard.views.{name}.view" if private_parts else f"dashboard.views.{name}")
-        found.append((name.replace("_", "-"), module.PAGE, module.page))
+        if hasattr(module, "VIEW"):
+            page, draw = module.VIEW.page, partial(view.draw, module.VIEW)
+        else:
+            page, draw = module.PAGE, module.page
+        found.append((name.replace("_", "-"), page, draw))
     gc.collect()
     gc.freeze()  # the imports stay for good; without this every run would search them for garbage
     return tuple(sorted(found, key=lambda item: (item[1].order, item[0])))

@@ -1,8 +1,8 @@
-"""Between a page and the results: asks for them, and shows how far they are."""
+"""Between a page and the results: asks for probes of all models over all images, and says what there is of each."""
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 import streamlit as st
@@ -11,16 +11,35 @@ import xarray as xr
 from dashboard.compute import results
 from dashboard.compute.jobs import Job
 from dashboard.compute.results import Failure, Request, Result, Size, Value
-from dashboard.controls import model_card
-from dashboard.draw.palette import number
+from dashboard.state import models
 from dashboard.state.selection import Point, Selection
 from model_zoo.adapter import Geometry, ModelSpec
 
-STAGES = {"": "starting", "download": "downloading weights", "build": "loading"}
 PATIENCE = 0.4
-POLL = 0.4
 
 Params = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One probe that a page wants of every model.
+
+    Attributes:
+        probe: its name.
+        params: its parameters, the same for all models: layers and queries are in terms that each resolves by itself.
+        name: what the page calls the result; the probe's name unless it asks the same probe twice.
+        pairs: it compares models with each other.
+    """
+
+    probe: str
+    params: Params = field(default_factory=dict)
+    name: str = ""
+    pairs: bool = False
+
+    @property
+    def key(self) -> str:
+        """Name of the result."""
+        return self.name or self.probe
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,49 @@ def visitor() -> str:
     return name
 
 
+def ask(
+    asks: Sequence[Ask], selection: Selection, *, each: Sequence[Ask] = (), size: Size = "native"
+) -> tuple[Outcome, tuple[Outcome, ...]]:
+    """Ask for probes of every selected model, with one wait for all of them.
+
+    What is kept comes at once; the rest is computed in the background and the page runs again when it is there.
+
+    Args:
+        asks: wanted over all images together.
+        selection: models and images.
+        each: wanted of each image alone; kept for the image, and found again with other images.
+        size: the models' own image size, or the whole image uncropped.
+
+    Returns:
+        the outcome over all images, with the work on everything that is missing; and one outcome an image for ``each``.
+    """
+    together = _wanted(asks, selection.models, selection.images, size)
+    alone = [_wanted(each, selection.models, (image,), size) for image in selection.images] if each else []
+    found = _fetch([request for wanted in (together, *alone) for row in wanted.values() for request in row.values()])
+    whole = _outcome(together, found, selection)
+    missing, jobs, failures = _unfinished(found)
+    return replace(whole, missing=missing, jobs=jobs, failures=failures), tuple(
+        _outcome(wanted, found, selection) for wanted in alone
+    )
+
+
+def known(selection: Selection) -> list[ModelSpec | None]:
+    """Layouts of the selected models; None for those that were never loaded."""
+    return [results.store().spec(model) for model in selection.models]
+
+
+def _wanted(
+    asks: Sequence[Ask], models: Sequence[str], images: tuple[str, ...], size: Size
+) -> dict[str, dict[str, Request]]:
+    wanted: dict[str, dict[str, Request]] = {model: {} for model in models}
+    for one in asks:
+        params = tuple(sorted(one.params.items()))
+        for model in models:
+            whom = tuple(models) if one.pairs else (model,)
+            wanted[model][one.key] = Request(whom, images, one.probe, params, size)
+    return wanted
+
+
 def compute(probes: Mapping[str, Params], selection: Selection, *, size: Size = "native") -> Outcome:
     """Ask for probes of every selected model over the selected images.
 
@@ -135,17 +197,38 @@ def compute_together(probe: str, params: Params, selection: Selection, models: S
 
 
 def _collect(wanted: dict[str, dict[str, Request]], selection: Selection) -> Outcome:
-    requests = tuple(dict.fromkeys(request for row in wanted.values() for request in row.values()))
+    return _outcome(wanted, _fetch([request for row in wanted.values() for request in row.values()]), selection)
+
+
+def _fetch(requests: Sequence[Request]) -> dict[Request, Result | Failure | Job]:
+    """What there is of every request, after one bounded wait."""
+    requests = tuple(dict.fromkeys(requests))
     stopped: frozenset[Request] = st.session_state.get("stopped", frozenset())
     asked = [request for request in requests if request not in stopped]
     st.session_state.setdefault("asked", []).extend(asked)
     found = dict(results.store().fetch(asked, visitor(), PATIENCE))
     for request in requests:
         found.setdefault(request, Failure("Stopped before it was done.", stopped=True))
-    models = tuple(_model(model, row, found, selection) for model, row in wanted.items())
+    return found
+
+
+def _unfinished(
+    found: Mapping[Request, Result | Failure | Job],
+) -> tuple[tuple[Request, ...], tuple[Job, ...], tuple[Failure, ...]]:
+    """Requests without a result, the work on them, and why there will be none."""
+    missing = tuple(request for request, value in found.items() if not isinstance(value, Result))
     jobs = tuple(dict.fromkeys(value for value in found.values() if isinstance(value, Job)))
     failures = tuple(dict.fromkeys(value for value in found.values() if isinstance(value, Failure)))
-    missing = tuple(request for request, value in found.items() if not isinstance(value, Result))
+    return missing, jobs, failures
+
+
+def _outcome(
+    wanted: Mapping[str, Mapping[str, Request]],
+    everything: Mapping[Request, Result | Failure | Job],
+    selection: Selection,
+) -> Outcome:
+    found = {request: everything[request] for row in wanted.values() for request in row.values()}
+    models = tuple(_model(model, row, found, selection) for model, row in wanted.items())
     pairs = {
         (a, b): value.datasets[f"{a}+{b}"]
         for value in found.values()
@@ -153,11 +236,11 @@ def _collect(wanted: dict[str, dict[str, Request]], selection: Selection) -> Out
         for a, b in permutations(wanted, 2)
         if f"{a}+{b}" in value.datasets
     }
-    return Outcome(models, missing, jobs, failures, pairs)
+    return Outcome(models, *_unfinished(found), pairs)
 
 
 def _model(
-    model: str, row: dict[str, Request], found: Mapping[Request, Result | Failure | Job], selection: Selection
+    model: str, row: Mapping[str, Request], found: Mapping[Request, Result | Failure | Job], selection: Selection
 ) -> ModelResult:
     spec: ModelSpec | None = None
     geometries: tuple[Geometry, ...] = ()
@@ -180,7 +263,7 @@ def _model(
     message = next(iter(messages), "")
     return ModelResult(
         model,
-        model_card.title(model),
+        models.title(model),
         selection.colour(model),
         spec,
         geometries,
@@ -198,50 +281,3 @@ def drop_unasked() -> None:
 def sentence(text: str) -> str:
     """The text with a full stop."""
     return text if text.endswith((".", "!", "?")) else text + "."
-
-
-def show_progress(outcome: Outcome) -> None:
-    """Say how far the work is, with a way to stop it, or to try again what failed; nothing when all is there."""
-    if outcome.jobs:
-        _live(outcome)
-    elif outcome.failures:
-        stopped = all(failure.stopped for failure in outcome.failures)
-        st.button("Compute" if stopped else "Try again", on_click=_again, args=(outcome.missing,), key="try_again")
-
-
-@st.fragment(run_every=POLL)
-def _live(outcome: Outcome) -> None:
-    if any(job.finished.is_set() for job in outcome.jobs):
-        st.rerun()
-    job = next((job for job in outcome.jobs if job.state == "running"), outcome.jobs[0])
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(job.fraction or 0.0, describe(job, len(outcome.jobs)))
-        st.button("Stop", on_click=_stop, args=(outcome,), key="stop", type="tertiary")
-
-
-def describe(job: Job, jobs: int) -> str:
-    """One line: what is being done, how far it is, and how long it will take."""
-    place = results.store().jobs.place(job)
-    if place:
-        return f"{job.label}: waiting, place {place} in the queue"
-    parts = [f"{job.label}: {STAGES.get(job.stage, job.stage)}"]
-    if job.total and job.stage == "download":
-        parts.append(f"{number(job.done / 1e6)} of {number(job.total / 1e6)} MB")
-    elif job.total and job.total > 1:
-        parts.append(f"{job.done} of {job.total}")
-    if job.seconds_left is not None and job.seconds_left >= 1:
-        parts.append(f"about {job.seconds_left:.0f} s left")
-    if jobs > 1:
-        parts.append(f"{jobs - 1} more to go")
-    return " · ".join(parts)
-
-
-def _stop(outcome: Outcome) -> None:
-    for job in outcome.jobs:
-        results.store().jobs.leave(job, visitor())
-    st.session_state["stopped"] = frozenset(outcome.missing)
-
-
-def _again(requests: Sequence[Request]) -> None:
-    st.session_state["stopped"] = frozenset()
-    results.store().forget_failures(requests)

@@ -22,7 +22,7 @@ import xarray as xr
 import probes
 from dashboard.compute.jobs import Cancelled, Job, Jobs, QueueFull
 from dashboard.images import gallery
-from dashboard.state.selection import reference
+from dashboard.state.models import reference
 from model_zoo.adapter import Adapter, Geometry, ModelSpec
 from model_zoo.catalog import CATALOG
 from model_zoo.images import ImageError

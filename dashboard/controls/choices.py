@@ -1,6 +1,6 @@
-"""The one row of controls that pages about layers share: layer, head, query. All of it is in the link."""
+"""The controls that pages share: one of several, a layer, a head, a query. All of it is in the link."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import streamlit as st
 
@@ -8,18 +8,59 @@ from dashboard.state import link
 from dashboard.state.selection import Depth, Point, read_depth, read_head, read_point, write_depth, write_point
 from model_zoo.adapter import ModelSpec
 
+LAST = Depth(1, 1)
+QUERY_TEXT = {"cls": "the CLS query", "mean": "the mean patch query", "patch": "the clicked patch"}
+"""How sentences call the choices of ``QUERIES``."""
 QUERIES = {"cls": "CLS", "mean": "mean of patches", "patch": "clicked patch"}
 
 
-def layer(specs: Iterable[ModelSpec | None], *, waiting: bool = False) -> Depth | None:
+def one_of(
+    label: str, options: Mapping[str, str] | Sequence[str], key: str, *, default: str = "", help: str | None = None
+) -> str:
+    """Draw a few options beside each other and return the chosen one.
+
+    Args:
+        label: above them.
+        options: what there is, by the names that a person reads where these differ.
+        key: its name in the link.
+        default: the first option unless given.
+        help: on hover.
+    """
+    chosen: str = st.segmented_control(
+        label,
+        list(options),
+        default=default or next(iter(options)),
+        required=True,
+        key=key,
+        bind="query-params",
+        format_func=_names(options),
+        help=help,
+    )
+    return chosen
+
+
+def one_of_many(
+    label: str, options: Mapping[str, str] | Sequence[str], key: str, *, width: int = 180, help: str | None = None
+) -> str:
+    """Draw a list to open and return what is chosen in it, at first the first; arguments as for `one_of`."""
+    chosen: str = st.selectbox(
+        label, list(options), key=key, bind="query-params", format_func=_names(options), width=width, help=help
+    )
+    return chosen
+
+
+def _names(options: Mapping[str, str] | Sequence[str]) -> Callable[[str], str]:
+    return (lambda name: options.get(name, name)) if isinstance(options, Mapping) else str
+
+
+def layer(specs: Iterable[ModelSpec | None]) -> Depth:
     """Draw the layer slider over the deepest model.
 
     Args:
-        specs: layouts of the models, None where one is not known.
-        waiting: some are on their way.
+        specs: layouts of the models, None where one is not known yet.
 
     Returns:
-        The layer; None until a model's depth is known, unless the link names one.
+        The layer: the link's, else the last.
     """
     deepest = max((len(spec.layers) for spec in specs if spec is not None), default=0)
     linked = read_depth(link.first("layer"))
@@ -27,9 +68,8 @@ def layer(specs: Iterable[ModelSpec | None], *, waiting: bool = False) -> Depth 
         link.note(f"The link's layer {link.first('layer')[:20]!r} is none (such as 8/12) and was reset to the last.")
         link.put("layer")
     if not deepest and linked is None:
-        if waiting:
-            st.skeleton(height=64)
-        return None
+        st.skeleton(height=64)
+        return LAST
     chosen = linked or Depth(deepest, deepest)
     if deepest > 1:
         chosen = Depth(chosen.index(deepest) + 1, deepest)
@@ -102,6 +142,11 @@ def query() -> tuple[str, Point | None]:
         on_change=choose,
     )
     return chosen, point
+
+
+def asked(query: str, point: Point | None) -> str:
+    """The query as a probe takes it, the same for every model: ``cls``, ``mean``, or a point of the image."""
+    return query if point is None else f"@{write_point(point)}"
 
 
 def pick(point: Point | None) -> None:

@@ -1,17 +1,21 @@
 """How maps are drawn: one popover of further choices, all of them in the link."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from dashboard.compute.results import Size
+from dashboard.controls import choices
+from dashboard.draw import head_maps
 from dashboard.draw.panels import Look
 
 UNITS = {"weight": "attention weight", "times even": "times even attention"}
 
 
 @dataclass(frozen=True)
-class Drawing:
+class MapOptions:
     """What the popover says.
 
     Attributes:
@@ -35,6 +39,13 @@ class Drawing:
         """Units of the drawn values."""
         return UNITS[self.values]
 
+    def masked(self, values: np.ndarray) -> dict[str, Any]:
+        """The panel's arguments for the mass mask of a map, if one is drawn, and for a scale of its own."""
+        return {
+            "mask": head_maps.mass_mask(values, self.tau) if self.show != "map" else None,
+            "contour_only": self.show == "both",
+        }
+
     @property
     def look(self) -> Look:
         """What the panels need to know of it."""
@@ -47,16 +58,13 @@ def linked_size() -> Size:
     return "uncropped" if chosen == "uncropped" else "native"
 
 
-def popover() -> Drawing:
+def popover() -> MapOptions:
     """Draw the popover and return what is chosen."""
     with st.popover("More"):
-        show = st.segmented_control(
+        show = choices.one_of(
             "Draw",
             ["map", "mask", "both"],
-            default="map",
-            required=True,
-            key="draw",
-            bind="query-params",
+            "draw",
             help="The map; the photo inside the patches that hold most of its mass; or the map with their outline.",
         )
         tau = st.slider(
@@ -69,43 +77,31 @@ def popover() -> Drawing:
             bind="query-params",
             help="The mask is the fewest patches that hold this share of the map. DINO's figures use 0.6.",
         )
-        values = st.segmented_control(
+        values = choices.one_of(
             "Values",
             list(UNITS),
-            default="weight",
-            required=True,
-            key="values",
-            bind="query-params",
+            "values",
             help="Times even: the weight divided by what each token would get if all got the same. Fairer between "
             "models with different numbers of tokens.",
         )
-        sampling = st.segmented_control(
+        sampling = choices.one_of(
             "Patches",
             ["exact", "smooth"],
-            default="exact",
-            required=True,
-            key="patches",
-            bind="query-params",
+            "patches",
             help="Exact is the truth: one value a patch. Smooth is interpolated, and only looks finer.",
         )
-        scale = st.segmented_control(
+        scale = choices.one_of(
             "Scale",
             ["shared", "per panel"],
-            default="shared",
-            required=True,
-            key="scale",
-            bind="query-params",
+            "scale",
             help="Per panel, colours cannot be compared between models: each has a bar of its own.",
         )
         opacity = st.slider("Opacity of the map", 0.3, 1.0, 0.8, 0.1, key="opacity", bind="query-params")
-        st.segmented_control(
+        choices.one_of(
             "Image",
             ["native", "uncropped"],
-            default="native",
-            required=True,
-            key="size",
-            bind="query-params",
+            "size",
             help="Native is the model's published evaluation transform, which crops. Uncropped is the whole image at "
             "its own aspect ratio, with the position embeddings interpolated.",
         )
-    return Drawing(show, values, sampling == "smooth", scale == "shared", tau, opacity)
+    return MapOptions(show, values, sampling == "smooth", scale == "shared", tau, opacity)

@@ -8,7 +8,7 @@ import timm
 
 from dashboard.compute import results
 from dashboard.draw import palette
-from dashboard.state.selection import reference
+from dashboard.state.models import reference, title
 from model_zoo.catalog import CATALOG
 from model_zoo.reference import ModelReference
 
@@ -18,14 +18,6 @@ _STYLE = """<style>
   white-space: nowrap }
 .card td { padding: 0.15rem 0; min-width: 12rem }
 </style>"""
-
-
-def title(model: str) -> str:
-    """What figures call a model: the catalog's title, else the label made from its timm name."""
-    named = reference(model)
-    if named.key is None:
-        return named.label
-    return CATALOG[named.key].title + (f", step {named.step}" if named.step is not None else "")
 
 
 def source(named: ModelReference) -> str:

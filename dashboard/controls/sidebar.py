@@ -8,8 +8,9 @@ from dashboard.compute import results
 from dashboard.controls import model_card
 from dashboard.draw import components, palette
 from dashboard.images import gallery
-from dashboard.state import link
-from dashboard.state.selection import MOST_IMAGES, Selection, read_images, read_models, reference
+from dashboard.state import link, models
+from dashboard.state.models import reference
+from dashboard.state.selection import MOST_IMAGES, Selection, read_images, read_models
 from model_zoo.catalog import CATALOG, PRESETS
 from model_zoo.images import ImageError
 
@@ -63,13 +64,13 @@ def _models(selection: Selection) -> None:
     st.html(_chip_style(len(selection.models)))
     for index, model in enumerate(selection.models):
         with st.container(key=f"chip-{index}", horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
-            with st.popover(model_card.title(model), width="stretch", help="What this model is"):
+            with st.popover(models.title(model), width="stretch", help="What this model is"):
                 model_card.draw(model)
             st.button(
                 "✕",
                 key=f"remove-{index}",
                 type="tertiary",
-                help=f"Take {model_card.title(model)} out of the comparison",
+                help=f"Take {models.title(model)} out of the comparison",
                 disabled=len(selection.models) == 1,
                 on_click=_remove,
                 args=(model, selection.models),
@@ -86,7 +87,7 @@ def _models(selection: Selection) -> None:
         accept_new_options=True,
         on_change=_add,
         args=(selection.models,),
-        disabled=len(selection.models) >= palette.MOST_MODELS,
+        disabled=len(selection.models) >= models.MOST_MODELS,
         help="A model of the catalog, or any timm model: timm:NAME, timm:NAME@random:SEED",
     )
     st.session_state["preset"] = next((name for name, keys in PRESETS.items() if keys == selection.models), None)
@@ -103,7 +104,7 @@ def _models(selection: Selection) -> None:
 
 def _chip_style(count: int) -> str:
     rules = [
-        f".st-key-chip-{i} [data-testid=stPopover] button {{border-left: 6px solid {palette.model_colour(i)};"
+        f".st-key-chip-{i} [data-testid=stPopover] button {{border-left: 6px solid {models.colour(i)};"
         "justify-content: flex-start; text-align: left}"
         for i in range(count)
     ]

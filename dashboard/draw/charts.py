@@ -6,7 +6,18 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from dashboard.draw.palette import MODEL_MARKS
+from dashboard.state import models
+
+ATTENTION_STATISTICS = {
+    "entropy": "entropy of attention",
+    "entropy_normalised": "normalised entropy",
+    "nmi": "mutual information of queries and keys",
+    "mass_cls": "attention to CLS",
+    "mass_distillation": "attention to the distillation token",
+    "mass_register": "attention to registers",
+    "mass_patch": "attention to patches",
+}
+"""Variables of the probe attention-statistics, as a person calls them."""
 
 
 def over_layers(
@@ -39,7 +50,7 @@ def over_layers(
         spread = (
             (heads - (values.shape[1] - 1) / 2) / max(values.shape[1], 1) * 0.3 * (x[1] - x[0] if len(x) > 1 else 1)
         )
-        mark = MODEL_MARKS[index % len(MODEL_MARKS)]
+        mark = models.MARKS[index % len(models.MARKS)]
         figure.add_scatter(
             x=x[layers] + spread,
             y=values[layers, heads],

@@ -1,37 +1,17 @@
 """The panels as one picture for a slide: an SVG that holds everything, and a PNG made from it without a browser."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 import vl_convert
 
 from dashboard.draw import head_maps, palette, panels
-from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.draw.panels import Look, Panel, Row, Scale
 from dashboard.images import gallery
 
 WIDTH, GAP, HEAD, MARGIN, BAR = 300, 18, 54, 24, 64
 FONT = "font-family='Liberation Sans, Arial, Helvetica, sans-serif'"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One picture under several models.
-
-    Attributes:
-        picture: id of the original.
-        drawn: the panels beside it.
-        note: one line under them.
-        outline: mask (rows, columns) over the original whose border is drawn in it.
-        outline_of: what that is.
-    """
-
-    picture: str
-    drawn: Sequence[Panel]
-    note: str = ""
-    outline: np.ndarray | None = None
-    outline_of: str = ""
 
 
 def svg(picture: str, drawn: Sequence[Panel], *, scale: Scale | None, look: Look, title: str, caption: str) -> str:
@@ -49,21 +29,29 @@ def rows_svg(rows: Sequence[Row], *, scale: Scale | None, look: Look, title: str
         title: heading of the picture.
         caption: what the numbers say; long text is wrapped.
     """
-    most = max(len(row.drawn) for row in rows)
+    most = max(len(row.panels) for row in rows)
     across = 2 * MARGIN + (most + 1) * WIDTH + most * GAP
     letters = max(int((across - 2 * MARGIN) / 7.4), 30)
     parts: list[str] = []
     top = MARGIN + 40.0
     for row in rows:
-        own = any(panel.scale and not panel.masked for panel in row.drawn)
-        tall, drawn = _row(row, scale, look, top)
+        own = any(panel.scale and not panel.masked for panel in row.panels)
+        if row.title:
+            parts.append(
+                f"<text x='{MARGIN}' y='{top + 14:.0f}' font-size='17' font-weight='600'>{escape(row.title)}</text>"
+            )
+            top += 26
+        tall, drawn = _row(row, row.scale or scale, look, top)
         parts += drawn
         top += HEAD + tall + (30 if own else 14)
-        for line in wrap(row.note, letters):
+        if row.scale and any(panel.drawable and not panel.scale and not panel.masked for panel in row.panels):
+            parts.append(bar(row.scale, MARGIN, top))
+            top += 28
+        for line in wrap(plain(row.note), letters):
             parts.append(f"<text x='{MARGIN}' y='{top + 10:.0f}' font-size='14'>{escape(line)}</text>")
             top += 22
         top += 16 if len(rows) > 1 else 0
-    every = [panel for row in rows for panel in row.drawn]
+    every = [panel for row in rows if row.scale is None for panel in row.panels]
     if scale and any(panel.values is not None and panel.scale is None and not panel.masked for panel in every):
         parts.append(bar(scale, MARGIN, top))
     lines = wrap(caption, letters)
@@ -89,7 +77,7 @@ def _row(row: Row, scale: Scale | None, look: Look, above: float) -> tuple[float
     width, height = gallery.load(row.picture).size
     tall, top = WIDTH * height / width, above + HEAD
     parts: list[str] = []
-    entries: list[Panel | None] = [None, *row.drawn]
+    entries: list[Panel | None] = [None, *row.panels]
     for i, panel in enumerate(entries):
         left = MARGIN + i * (WIDTH + GAP)
         colour = panel.colour if panel else "#9aa1ab"
@@ -181,6 +169,11 @@ def bar(scale: Scale, x: float, y: float) -> str:
         f"<image href='{uri}' x='{x + 26}' y='{y:.1f}' width='150' height='12' preserveAspectRatio='none'/>"
         f"<text x='{x + 184}' y='{y + 11:.1f}' font-size='13'>{high} {escape(scale.units)}</text>"
     )
+
+
+def plain(markdown: str) -> str:
+    """A sentence without its Markdown stars."""
+    return markdown.replace("*", "")
 
 
 def fit(text: str, most: int) -> str:

@@ -1,6 +1,8 @@
 """What every page has in common: the question as its title, its charts, and the row of explanations and downloads."""
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -23,6 +25,23 @@ _STYLE = """<style>
 [data-testid=stMainBlockContainer] { max-width: 1560px; padding-left: 2.5rem; padding-right: 2.5rem }
 @media (max-width: 640px) { [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem } }
 </style>"""
+
+
+@dataclass(frozen=True)
+class Help:
+    """What stands behind the three buttons under every picture, as Markdown.
+
+    Attributes:
+        how: how to read the picture.
+        formula: what is computed, with ``$$`` around formulas, and its source.
+        not_shown: what the picture does not show.
+        formula_label: what the button of ``formula`` says.
+    """
+
+    how: str
+    formula: str
+    not_shown: str
+    formula_label: str = "Formula"
 
 
 def header(question: str, subtitle: str = "") -> None:
@@ -58,41 +77,32 @@ def states(outcome: Outcome, probe: str) -> None:
         st.skeleton(height=360)
 
 
-def csv(datasets: Mapping[str, xr.Dataset]) -> str:
-    """Datasets as one table: a column for the model, for every dimension and for every variable."""
-    tables = [dataset.to_dataframe().reset_index().assign(model=name) for name, dataset in datasets.items()]
-    together = pd.concat(tables, ignore_index=True)
-    first = together.pop("model")
-    together.insert(0, "model", first)
-    text: str = together.to_csv(index=False, float_format="%.8g")
+def csv(numbers: Mapping[str, xr.Dataset] | pd.DataFrame) -> str:
+    """Numbers as CSV: a table as it is; datasets with a column for the model, every dimension and every variable."""
+    if not isinstance(numbers, pd.DataFrame):
+        tables = [dataset.to_dataframe().reset_index().assign(model=name) for name, dataset in numbers.items()]
+        numbers = pd.concat(tables, ignore_index=True)
+        numbers.insert(0, "model", numbers.pop("model"))
+    text: str = numbers.to_csv(index=False, float_format="%.8g")
     return text
 
 
 def footer(
-    *,
-    how: str,
-    formula: str,
-    not_shown: str,
-    name: str,
-    formula_label: str = "Formula",
-    png: Maker | None = None,
-    svg: Maker | None = None,
-    csv: Maker | None = None,
+    help: Help, *, name: str, png: Maker | None = None, svg: Maker | None = None, csv: Maker | None = None
 ) -> None:
     """Draw the row under the pictures: how to read them, the formula, what they do not show, and the downloads.
 
     Args:
-        how: how to read the picture, Markdown.
-        formula: what is computed, Markdown with ``$$`` around formulas, and its source.
-        not_shown: what the picture does not show, Markdown.
+        help: the explanations.
         name: file name of the downloads, without its ending.
-        formula_label: what the button of ``formula`` says.
         png: makes the picture as PNG when it is asked for.
         svg: makes the picture as SVG.
         csv: makes the numbers as CSV.
     """
+    texts = {"How to read": help.how, help.formula_label: help.formula, "What this does not show": help.not_shown}
+    stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     with st.container(horizontal=True, vertical_alignment="center", key="footer"):
-        for label, text in (("How to read", how), (formula_label, formula), ("What this does not show", not_shown)):
+        for label, text in texts.items():
             with st.popover(label):
                 st.markdown(text)
         for kind, maker, mime in (("PNG", png, "image/png"), ("SVG", svg, "image/svg+xml"), ("CSV", csv, "text/csv")):
@@ -100,7 +110,7 @@ def footer(
                 st.download_button(
                     kind,
                     maker,
-                    file_name=f"{name}.{kind.lower()}",
+                    file_name=f"{stem}.{kind.lower()}",
                     mime=mime,
                     key=f"download-{kind}",
                     on_click="ignore",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from probes.core.saliency import mass_mask as mass_mask  # the pictures show the very mask that is scored
@@ -46,6 +47,15 @@ def choose_head(maps: np.ndarray, head: str) -> HeadMap:
     if number > count:
         return HeadMap(maps[-1], f"head {count}: it has no head {number}")
     return HeadMap(maps[number - 1], f"head {number} of {count}")
+
+
+def table(attention: xr.DataArray, layer: int) -> pd.DataFrame:
+    """One layer's maps of the first image: layer, head, row and column from 1, attention weight."""
+    heads = layer_heads(attention, layer)
+    head, row, column = (axis.ravel() + 1 for axis in np.indices(heads.shape))
+    return pd.DataFrame(
+        {"layer": layer + 1, "head": head, "row": row, "column": column, "attention_weight": heads.ravel()}
+    )
 
 
 def contour(mask: np.ndarray) -> str:

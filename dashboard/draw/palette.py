@@ -1,24 +1,11 @@
-"""The colours, and how numbers are written: one place, so that every page agrees."""
+"""The colours of maps, and how numbers are written: one place, so that every page agrees."""
 
 from functools import cache
 
 import cv2
 import numpy as np
 
-MODEL_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-"""Okabe and Ito's colours, told apart with any common colour vision. The n-th chosen model has the n-th colour."""
-
-MODEL_MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star")
-"""Plotly markers that go with the colours: colour is never the only difference."""
-
-MOST_MODELS = len(MODEL_COLOURS)
-
 _DIVERGING_ANCHORS = ("#00507d", "#5aa7d6", "#f3f2ee", "#f0a35e", "#9c4400")
-
-
-def model_colour(index: int) -> str:
-    """Colour of the ``index``-th chosen model."""
-    return MODEL_COLOURS[index % MOST_MODELS]
 
 
 @cache

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import streamlit as st
 
+from dashboard.compute.asking import ModelResult
 from dashboard.draw import head_maps, palette
 from dashboard.images import gallery
 from dashboard.state.selection import Point
@@ -108,6 +109,31 @@ class Panel:
         """Whether the photo inside the mask is drawn in the map's stead."""
         return self.mask is not None and not self.contour_only
 
+    @property
+    def drawable(self) -> bool:
+        """Whether there is a map, and not only a message."""
+        return self.values is not None or self.rgba is not None
+
+
+def of_model(
+    model: ModelResult, note: str = "", values: np.ndarray | None = None, image: int = 0, **more: Any
+) -> Panel:
+    """The panel of a model's map over one of its images; ``more`` are further attributes of `Panel`."""
+    return Panel(model.title, model.colour, note, model.geometries[image], values, **more)
+
+
+def pending(model: ModelResult, message: str = "", image: int = 0) -> Panel:
+    """The panel of a model that has no map here: why not, or that it is on its way.
+
+    Args:
+        model: what there is of it.
+        message: why there is no map although there is a result.
+        image: place of the image.
+    """
+    said = model.message or message
+    geometry = model.geometries[image] if model.geometries else None
+    return Panel(model.title, model.colour, geometry=geometry, message=said or "computing …", waiting=not said)
+
 
 @dataclass(frozen=True)
 class Look:
@@ -118,6 +144,50 @@ class Look:
     original: bool = True
     compact: bool = False
     columns: int = field(default=0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image under several models.
+
+    Attributes:
+        picture: id of the original.
+        panels: one per model.
+        title: drawn above it.
+        note: said under it; Markdown.
+        scale: what the colours mean in this row, where it is not the shared scale.
+        look: how its maps are drawn, where it differs from the other rows.
+        outline: mask (rows, columns) over the original whose border is drawn in it.
+        outline_of: what that is.
+        point: the selected point of the original.
+        clickable: a click asks the patch there.
+    """
+
+    picture: str
+    panels: Sequence[Panel]
+    title: str = ""
+    note: str = ""
+    scale: Scale | None = None
+    look: Look | None = None
+    outline: np.ndarray | None = None
+    outline_of: str = ""
+    point: Point | None = None
+    clickable: bool = False
+
+
+def shared_scale(rows: Sequence[Row], units: str, *, most: bool = False, signed: bool = False) -> Scale | None:
+    """One scale for all maps of all rows; None where there is no map.
+
+    Args:
+        rows: their panels' values count.
+        units: what the values are.
+        most: end at the 99th percentile where a few values tower above the rest, see `Scale.over_most`.
+        signed: 0 is in the middle.
+    """
+    arrays = [panel.values for row in rows for panel in row.panels if panel.values is not None]
+    if not arrays:
+        return None
+    return Scale.over_most(arrays, units) if most else Scale.over(arrays, units, signed=signed)
 
 
 def patch_panels(

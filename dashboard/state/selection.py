@@ -7,11 +7,11 @@ another depth), ``head``, ``query`` and ``at`` (a point of the original image as
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-from dashboard.draw import palette
 from dashboard.images import gallery
-from model_zoo.reference import ModelError, ModelReference, parse
+from dashboard.state import models
+from dashboard.state.models import reference
+from model_zoo.reference import ModelError, ModelReference
 
 MOST_IMAGES = 32
 MOST_CHARACTERS = 200
@@ -23,22 +23,17 @@ Point = tuple[float, float]
 """Fractions u, v of the original image's width and height, each at least 0 and below 1."""
 
 
-@lru_cache(maxsize=512)
-def reference(model: str) -> ModelReference:
-    """What a MODEL string stands for; never a file of this machine, as links come from anyone.
-
-    Raises:
-        ModelError: it names no model.
-    """
-    return parse(model, allow_files=False)
-
-
 @dataclass(frozen=True)
 class Depth:
-    """A layer, counted from 1, out of how many there are."""
+    """A layer, counted from 1, out of how many there are; the only one of one is the last of any model."""
 
     layer: int
     of: int
+
+    @property
+    def parameter(self) -> str:
+        """The layer as a probe takes it, the same for models of any depth: ``last``, or the relative depth."""
+        return "last" if self.layer == self.of else f"{(self.layer - 1) / (self.of - 1):.6f}"
 
     def index(self, layers: int) -> int:
         """Index, from 0, of the layer at the same relative depth in a model with this many layers."""
@@ -67,7 +62,7 @@ class Selection:
 
     def colour(self, model: str) -> str:
         """The model's colour, the same on every page."""
-        return palette.model_colour(self.models.index(model))
+        return models.colour(self.models.index(model))
 
 
 def read_models(values: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -84,9 +79,9 @@ def read_models(values: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
             continue
         if source not in kept:
             kept.append(source)
-    if len(kept) > palette.MOST_MODELS:
-        notes.append(f"At most {palette.MOST_MODELS} models are compared at once; the others were left out.")
-    return tuple(kept[: palette.MOST_MODELS]), notes
+    if len(kept) > models.MOST_MODELS:
+        notes.append(f"At most {models.MOST_MODELS} models are compared at once; the others were left out.")
+    return tuple(kept[: models.MOST_MODELS]), notes
 
 
 def read_images(values: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

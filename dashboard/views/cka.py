@@ -8,13 +8,14 @@ import streamlit as st
 import xarray as xr
 
 from dashboard.compute import asking
-from dashboard.controls import image_sets, model_card
+from dashboard.controls import image_sets, progress
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, matrices, model_columns, palette
 from dashboard.draw.matrices import Square
 from dashboard.draw.panels import Scale
-from dashboard.page import Page
+from dashboard.state import models
 from dashboard.state.selection import Selection
+from dashboard.view import Page
 
 PAGE = Page("Layer similarity (CKA)", section="Representation", order=60)
 
@@ -161,7 +162,7 @@ def two_of(selection: Selection) -> tuple[str, ...]:
                 index=place,
                 key=key,
                 bind="query-params",
-                format_func=model_card.title,
+                format_func=models.title,
                 width=150,
             )
         )
@@ -174,7 +175,7 @@ def page() -> None:
     frame.header("Which layers represent images alike?")
     with frame.controls():
         selection, _ = image_sets.control(selection, default="scenes-100")
-        models = two_of(selection)
+        pair = two_of(selection)
         representation = st.segmented_control(
             "Features", list(REPRESENTATIONS), default="tokens", required=True, key="representation",
             bind="query-params", format_func=REPRESENTATIONS.__getitem__,
@@ -183,11 +184,11 @@ def page() -> None:
             "Layers", list(POINTS), key="points", bind="query-params", format_func=POINTS.__getitem__, width=155
         )
     params: dict[str, str | int] = {"representation": representation, "points": points, "minibatch": 32}
-    outcome = asking.compute_together("cka", params, selection, models)
+    outcome = asking.compute_together("cka", params, selection, pair)
     found = {(m.title, m.title): m.datasets["cka"] for m in outcome.models if "cka" in m.datasets}
     between = next(iter(outcome.pairs.values()), None)
     if between is not None and "undefined" not in between.attrs:
-        names = [model_card.title(model) for model in next(iter(outcome.pairs))]
+        names = [models.title(model) for model in next(iter(outcome.pairs))]
         ordered = list(found.items())
         found = dict([*ordered[:1], ((names[0], names[1]), between), *ordered[1:]])
     if found:
@@ -203,12 +204,12 @@ def page() -> None:
     if between is not None and "undefined" in between.attrs:
         st.info(asking.sentence(f"No square between the two: {between.attrs['undefined']}"), icon=":material/info:")
     frame.states(outcome, "cka")
-    asking.show_progress(outcome)
+    progress.show(outcome)
     said = reading(found, representation) if found else ""
     if found:
         st.markdown(said)
     frame.footer(
-        how=HOW, formula=FORMULA, not_shown=NOT_SHOWN, name="cka",
+        frame.Help(HOW, FORMULA, NOT_SHOWN), name="cka",
         png=(lambda: export.png(document(found, outcome.colours, said))) if found else None,
         svg=(lambda: document(found, outcome.colours, said)) if found else None,
         csv=(lambda: table(found)) if found else None,

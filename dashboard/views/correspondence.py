@@ -9,16 +9,16 @@ import xarray as xr
 
 from dashboard.compute import asking
 from dashboard.compute.asking import ModelResult
-from dashboard.controls import choices, token_layers
+from dashboard.controls import choices, progress, token_layers
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, model_columns, panels
 from dashboard.draw.palette import number
 from dashboard.draw.panels import Look, Panel, Scale
 from dashboard.draw.stacked import stacked
 from dashboard.images import gallery
-from dashboard.page import Page
 from dashboard.state import link
 from dashboard.state.selection import Depth, Point, read_point
+from dashboard.view import Page
 from model_zoo.adapter import Geometry
 
 PAGE = Page("Patch correspondence", section="Representation", order=20)
@@ -143,7 +143,7 @@ def page() -> None:
     known = asking.compute({}, selection)
     point: Point = read_point(link.first("at")) or (0.5, 0.5)
     with row:
-        depth: Depth | None = choices.layer([model.spec for model in known.models], waiting=bool(known.jobs))
+        depth: Depth | None = choices.layer([model.spec for model in known.models])
         facet = st.segmented_control(
             "Facet", list(FACETS), default="token", required=True, key="facet", bind="query-params"
         )
@@ -170,15 +170,13 @@ def page() -> None:
             image, drawn, scale=scale, look=look, key=f"similar-{i}", point=point if i == 0 else None,
             on_pick=choices.pick if i == 0 else None,
         )  # fmt: skip
-    asking.show_progress(outcome)
+    progress.show(outcome)
     if ready:
         st.markdown(reading(ready, facet))
     if count and len(images) == 2:
         draw_lines(outcome.models, (images[0], images[1]), count)
     frame.footer(
-        how=HOW,
-        formula=FORMULA,
-        not_shown=NOT_SHOWN,
+        frame.Help(HOW, FORMULA, NOT_SHOWN),
         name="correspondence",
         svg=(lambda: document(images, documents, scale, reading(ready, facet))) if ready else None,
         png=(lambda: export.png(document(images, documents, scale, reading(ready, facet)))) if ready else None,

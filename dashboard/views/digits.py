@@ -12,9 +12,11 @@ from PIL import Image
 
 from dashboard.compute import asking
 from dashboard.compute.jobs import Job, Jobs, QueueFull
+from dashboard.controls import progress
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import frame, palette
-from dashboard.page import Page
+from dashboard.state import models
+from dashboard.view import Page
 
 PAGE = Page("Train on digits", section="Experiments", order=70)
 
@@ -87,18 +89,18 @@ def train_digits(run: list[Look], job: Job, epochs: int, seed: int) -> None:
     an_epoch = 1438 // config.batch_size
     config = replace(config, stages=(replace(config.stages[0], images=epochs * an_epoch * config.batch_size),))
     job.report("training", 0, config.steps)
-    for progress in train(config, report_every=2, validate_every=an_epoch):
-        job.report("training", progress.step, config.steps)
-        if "val_top1" in progress.metrics:
-            model = Adapter(copy.deepcopy(progress.model), image_size=size)
+    for one in train(config, report_every=2, validate_every=an_epoch):
+        job.report("training", one.step, config.steps)
+        if "val_top1" in one.metrics:
+            model = Adapter(copy.deepcopy(one.model), image_size=size)
             probes = {"distance": AttentionDistance(), "positions": PositionSimilarity()}
             seen = runner.run({"m": model}, images, probes, batch_size=MEASURED_ON, dtype="float32")
             distance = seen["distance"]["m"]["distance"].mean("head").values
             run.append(
                 Look(
-                    epoch=progress.step / an_epoch,
-                    loss=progress.loss,
-                    accuracy=progress.metrics["val_top1"],
+                    epoch=one.step / an_epoch,
+                    loss=one.loss,
+                    accuracy=one.metrics["val_top1"],
                     distance=tuple(float(value) for value in distance),
                     similarity=seen["positions"]["m"]["similarity"].values,
                 )
@@ -110,8 +112,8 @@ def curves(looks: Sequence[Look]) -> go.Figure:
     drawn = go.Figure()
     epochs = [look.epoch for look in looks]
     for name, values, colour, axis in (
-        ("training loss", [look.loss for look in looks], palette.model_colour(0), "y"),
-        ("accuracy on held-out digits", [look.accuracy for look in looks], palette.model_colour(1), "y2"),
+        ("training loss", [look.loss for look in looks], models.colour(0), "y"),
+        ("accuracy on held-out digits", [look.accuracy for look in looks], models.colour(1), "y2"),
     ):
         drawn.add_scatter(x=epochs, y=values, name=name, yaxis=axis, mode="lines+markers", line={"color": colour})
     drawn.update_xaxes(title="epoch (passes over 1,438 digits)", rangemode="tozero")
@@ -131,7 +133,7 @@ def distances(looks: Sequence[Look]) -> go.Figure:
             y=[look.distance[layer] for look in looks],
             name=f"layer {layer + 1}",
             mode="lines+markers",
-            line={"color": palette.model_colour(layer)},
+            line={"color": models.colour(layer)},
         )
     drawn.update_xaxes(title="epoch (passes over 1,438 digits)", rangemode="tozero")
     drawn.update_yaxes(title="mean attention distance (px of 16)", rangemode="tozero")
@@ -175,7 +177,7 @@ def page() -> None:
         _watch()
     else:
         _show(run)
-    frame.footer(how=HOW, formula=FORMULA, not_shown=NOT_SHOWN, name="digits")
+    frame.footer(frame.Help(HOW, FORMULA, NOT_SHOWN), name="digits")
 
 
 def _start(epochs: int, seed: int) -> None:
@@ -197,7 +199,7 @@ def _watch() -> None:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
         place = trainings().place(run.job)
-        text = f"place {place} in the queue" if place else asking.describe(run.job, 1)
+        text = f"place {place} in the queue" if place else progress.describe(run.job, 1)
         st.progress(run.job.fraction or 0.0, text)
         st.button("Stop", key="stop", type="tertiary", on_click=trainings().leave, args=(run.job, asking.visitor()))
     _show(run)

@@ -11,14 +11,15 @@ import xarray as xr
 
 from dashboard.compute import asking
 from dashboard.compute.asking import ModelResult
-from dashboard.controls import choices, token_layers
+from dashboard.controls import choices, progress, token_layers
 from dashboard.controls.sidebar import sidebar
-from dashboard.draw import charts, export, frame, palette, panels
+from dashboard.draw import charts, export, frame, panels
 from dashboard.draw.palette import number
 from dashboard.draw.panels import Look, Panel
 from dashboard.images import gallery
-from dashboard.page import Page
+from dashboard.state import models
 from dashboard.state.selection import Depth
+from dashboard.view import Page
 
 PAGE = Page("Logit lens", section="Representation", order=70)
 
@@ -150,7 +151,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], depth
             mode="lines+markers",
             line={"color": colours[name], "width": 2.5},
             marker={
-                "symbol": palette.MODEL_MARKS[index % len(palette.MODEL_MARKS)],
+                "symbol": models.MARKS[index % len(models.MARKS)],
                 "opacity": 1,
                 "size": np.where(np.arange(len(values)) == shown, 14, 8),
             },
@@ -193,7 +194,7 @@ def page() -> None:
     outcome = asking.compute({"logit-lens": {"ranks": 5}}, selection)
     with row:
         able = [model.spec for model in outcome.models if "logit-lens" in model.datasets]
-        depth = choices.layer(able, waiting=bool(outcome.jobs))
+        depth = choices.layer(able)
     ready = outcome.ready("logit-lens")
     finals = [called(dataset, final_answer(dataset)) for dataset in ready.values()]
     shades = legend(ready.values(), finals)
@@ -210,7 +211,7 @@ def page() -> None:
         st.html(
             f'<div style="font-size:0.85rem;line-height:1.9">{chips}<span style="opacity:0.7">grey: others</span></div>'
         )
-    asking.show_progress(outcome)
+    progress.show(outcome)
     said = reading(ready, depth) if ready else ""
     if ready:
         st.markdown(said)
@@ -221,9 +222,7 @@ def page() -> None:
             st.caption(missing)
     heading = f"{gallery.title(picture)}: what each patch would be called"
     frame.footer(
-        how=HOW,
-        formula=FORMULA,
-        not_shown=NOT_SHOWN,
+        frame.Help(HOW, FORMULA, NOT_SHOWN),
         name="logit-lens",
         svg=(lambda: export.svg(picture, drawn, scale=None, look=look, title=heading, caption=said)) if ready else None,
         png=(lambda: export.png(export.svg(picture, drawn, scale=None, look=look, title=heading, caption=said)))

@@ -1,26 +1,23 @@
 """Patch colours: patches that a model represents alike get the same colour."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-import streamlit as st
 import xarray as xr
 
 from dashboard.compute import asking
-from dashboard.compute.asking import ModelResult
+from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, token_layers
-from dashboard.controls.sidebar import sidebar
-from dashboard.draw import export, frame, panels
+from dashboard.draw import panels
+from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
-from dashboard.draw.panels import Look, Panel
-from dashboard.draw.stacked import stacked
+from dashboard.draw.panels import Look, Panel, Row
 from dashboard.images import gallery
-from dashboard.page import Page
 from dashboard.state import link
-from dashboard.state.selection import Depth
+from dashboard.state.selection import Depth, Selection
+from dashboard.view import Answer, Images, Page, Shown, View
 from model_zoo.catalog import CATALOG
-
-PAGE = Page("Patch colours (PCA)", section="Representation", order=30)
 
 FOREGROUNDS = {"none": "all patches", "first": "foreground only"}
 MOST_ROWS = 12
@@ -50,6 +47,14 @@ NOT_SHOWN = """
 """
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What the controls say: the layer, and the key of ``FOREGROUNDS``."""
+
+    depth: Depth
+    foreground: str
+
+
 def default_images() -> tuple[str, ...]:
     """Scenes for the shipped models, which were trained on them; two photos for all others."""
     shipped = all(model in CATALOG and CATALOG[model].weights == "shipped" for model in link.get("model"))
@@ -66,19 +71,15 @@ def colours(dataset: xr.Dataset, image: int) -> np.ndarray:
     return np.dstack([scaled, np.where(inside, 255, 0).astype(np.uint8)])
 
 
-def panel(model: ModelResult, image: int, depth: Depth | None) -> Panel:
+def panel(model: ModelResult, image: int, depth: Depth) -> Panel:
     """One model's view of one image."""
     dataset = model.datasets.get("patch-pca")
-    geometry = model.geometries[image] if model.geometries else None
     if dataset is None or model.spec is None:
-        waiting = not model.message
-        return Panel(
-            model.title, model.colour, geometry=geometry, message=model.message or "computing …", waiting=waiting
-        )
+        return panels.pending(model, image=image)
     parts = dataset["component"].values[image].reshape(-1, 3)
     texts = [" / ".join(number(float(value), 2) for value in row) for row in parts]
     note = token_layers.text(model.spec, depth)
-    return Panel(model.title, model.colour, note, geometry, rgba=colours(dataset, image), texts=texts)
+    return panels.of_model(model, note, image=image, rgba=colours(dataset, image), texts=texts)
 
 
 def reading(datasets: Mapping[str, xr.Dataset]) -> str:
@@ -96,47 +97,39 @@ def reading(datasets: Mapping[str, xr.Dataset]) -> str:
     )
 
 
-def page() -> None:
-    """Draw the page."""
-    selection = sidebar(several=True, default_images=default_images())
-    frame.header("Which patches are alike to a model?")
-    row = frame.controls()
-    known = asking.compute({}, selection)
-    with row:
-        depth = choices.layer([model.spec for model in known.models], waiting=bool(known.jobs))
-        foreground = st.segmented_control(
-            "Patches", list(FOREGROUNDS), default="none", required=True, key="foreground", bind="query-params",
-            format_func=FOREGROUNDS.__getitem__,
-        )  # fmt: skip
-    params = token_layers.of_each(known.models, depth, foreground=foreground)
-    outcome = token_layers.together(known, asking.compute_each({"patch-pca": params}, selection))
-    look = Look(opacity=1.0, columns=token_layers.columns(len(outcome.models)))
-    rows = [[panel(model, i, depth) for model in outcome.models] for i in range(len(selection.images))][:MOST_ROWS]
-    for i, drawn in enumerate(rows):
-        panels.patch_panels(selection.images[i], drawn, scale=None, look=look, key=f"pca-{i}")
-    if len(selection.images) > MOST_ROWS:
-        st.caption(f"The first {MOST_ROWS} of {len(selection.images)} images are drawn; the fit is over all of them.")
-    asking.show_progress(outcome)
-    ready = outcome.ready("patch-pca")
-    if ready:
-        st.markdown(reading(ready))
-    frame.footer(
-        how=HOW,
-        formula=FORMULA,
-        not_shown=NOT_SHOWN,
-        name="patch-colours",
-        png=(lambda: export.png(document(selection.images, rows))) if ready else None,
-        svg=(lambda: document(selection.images, rows)) if ready else None,
-        csv=(lambda: frame.csv({n: d[["component"]] for n, d in ready.items()})) if ready else None,
+def controls(selection: Selection) -> Chosen:
+    """Draw the layer and what is fitted."""
+    return Chosen(
+        choices.layer(asking.known(selection)),
+        choices.one_of("Patches", FOREGROUNDS, "foreground"),
     )
 
 
-def document(images: Sequence[str], rows: Sequence[Sequence[Panel]]) -> str:
-    """All rows that are drawn as SVG, a row an image."""
-    note = "Patches of one colour are represented alike; colours of two models cannot be compared."
-    parts = []
-    for index, (image, row) in enumerate(zip(images, rows, strict=False)):
-        title = "Patch features as colours" if index == 0 else ""
-        caption = note if index == len(rows) - 1 else ""
-        parts.append(export.svg(image, row, scale=None, look=Look(opacity=1.0), title=title, caption=caption))
-    return stacked(parts)
+def shown(answer: Answer[Chosen]) -> Shown:
+    """A row for each image."""
+    images, outcome = answer.selection.images, answer.outcome
+    rows = [
+        Row(image, [panel(model, i, answer.chosen.depth) for model in outcome.models])
+        for i, image in enumerate(images[:MOST_ROWS])
+    ]
+    ready = outcome.ready("patch-pca")
+    more = f"The first {MOST_ROWS} of {len(images)} images are drawn; the fit is over all of them."
+    return Shown(
+        "Patch features as colours",
+        rows,
+        look=Look(opacity=1.0, columns=token_layers.columns(len(outcome.models))),
+        notes=[more] if len(images) > MOST_ROWS else (),
+        said=reading(ready) if ready else "",
+        table={name: dataset[["component"]] for name, dataset in ready.items()},
+    )
+
+
+VIEW = View(
+    Page("Patch colours (PCA)", section="Representation", order=30),
+    "Which patches are alike to a model?",
+    Help(HOW, FORMULA, NOT_SHOWN),
+    controls,
+    shown,
+    asks=lambda chosen: [Ask("patch-pca", {"layer": chosen.depth.parameter, "foreground": chosen.foreground})],
+    images=Images(several=True, default=default_images),
+)

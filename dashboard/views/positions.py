@@ -9,15 +9,15 @@ import streamlit as st
 import xarray as xr
 
 from dashboard.compute import asking
-from dashboard.controls import choices
+from dashboard.controls import choices, progress
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, matrices, model_columns, palette, panels
 from dashboard.draw.matrices import Square
 from dashboard.draw.panels import Look, Panel, Scale
 from dashboard.images import gallery
-from dashboard.page import Page
 from dashboard.state import link
 from dashboard.state.selection import read_point
+from dashboard.view import Page
 from model_zoo.adapter import Geometry
 
 PAGE = Page("Position embeddings", section="Representation", order=40)
@@ -178,15 +178,13 @@ def page() -> None:
     if ready:
         draw_mosaics(ready, outcome.colours)
     frame.states(outcome, "position-similarity")
-    asking.show_progress(outcome)
+    progress.show(outcome)
     if ready:
         st.markdown(reading(ready))
         st.subheader("One place against all others", anchor=False)
         one_place(outcome)
     frame.footer(
-        how=HOW,
-        formula=FORMULA,
-        not_shown=NOT_SHOWN,
+        frame.Help(HOW, FORMULA, NOT_SHOWN),
         name="positions",
         png=(lambda: export.png(document(ready, outcome.colours, reading(ready)))) if ready else None,
         svg=(lambda: document(ready, outcome.colours, reading(ready))) if ready else None,

@@ -9,13 +9,13 @@ import xarray as xr
 
 from dashboard.compute import asking
 from dashboard.compute.asking import ModelResult, Outcome, Params
-from dashboard.controls import target_choice
+from dashboard.controls import progress, target_choice
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, head_maps, palette, panels
 from dashboard.draw.panels import Look, Panel, Scale
 from dashboard.draw.sentences import percent
 from dashboard.images import gallery
-from dashboard.page import Page
+from dashboard.view import Page
 from probes.core.saliency import overlap
 
 PAGE = Page("Relevance", section="Attention", order=25)
@@ -184,7 +184,7 @@ def page() -> None:
     scale = scales(found)
     draw(picture, found, scale, several=chosen == "all")
     busy = (outcome for outcome in (layouts, *outcomes.values()) if outcome.jobs or outcome.failures)
-    asking.show_progress(next(busy, layouts))
+    progress.show(next(busy, layouts))
     said = reading(found, picture)
     st.markdown(said)
     ready = {
@@ -203,9 +203,7 @@ def page() -> None:
         )
 
     frame.footer(
-        how=HOW,
-        formula=FORMULA,
-        not_shown=NOT_SHOWN,
+        frame.Help(HOW, FORMULA, NOT_SHOWN),
         name=f"relevance-{picture.replace(':', '-')}",
         png=(lambda: export.png(document())) if ready else None,
         svg=document if ready else None,

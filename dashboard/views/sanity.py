@@ -10,12 +10,13 @@ import xarray as xr
 
 from dashboard.compute import asking
 from dashboard.compute.asking import ModelResult, Params
-from dashboard.controls import target_choice
+from dashboard.controls import progress, target_choice
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, palette, panels
 from dashboard.draw.panels import Look, Panel, Scale
 from dashboard.images import gallery
-from dashboard.page import Page
+from dashboard.state import models
+from dashboard.view import Page
 
 PAGE = Page("Sanity checks", section="Attention", order=60)
 
@@ -69,7 +70,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go
             mode="lines+markers",
             name=name,
             line={"color": colours[name], "width": 2},
-            marker={"symbol": palette.MODEL_MARKS[index % len(palette.MODEL_MARKS)], "size": 8},
+            marker={"symbol": models.MARKS[index % len(models.MARKS)], "size": 8},
             hovertemplate=f"{name}<br>%{{customdata}}: %{{y:.2f}}<extra></extra>",
         )
     drawn.add_hline(y=0, line={"width": 1, "color": "#8a8f98"})
@@ -155,7 +156,7 @@ def page() -> None:
             look = Look(original=False, columns=len(made[0]))
             panels.patch_panels(picture, made[0], scale=made[1], look=look, key=f"sanity-{index}")
     frame.states(outcome, "attention-sanity")
-    asking.show_progress(outcome if outcome.jobs or outcome.failures else layouts)
+    progress.show(outcome if outcome.jobs or outcome.failures else layouts)
     text = reading(ready, kind) if ready else ""
     if ready:
         frame.chart(figure(ready, outcome.colours), key="sanity-chart", alt="Rank correlation over randomised stages")
@@ -167,9 +168,7 @@ def page() -> None:
         return export.svg(picture, every, scale=None, look=Look(), title=title, caption=text.replace("*", ""))
 
     frame.footer(
-        how=HOW,
-        formula=FORMULA,
-        not_shown=NOT_SHOWN,
+        frame.Help(HOW, FORMULA, NOT_SHOWN),
         name=f"sanity-{picture.replace(':', '-')}",
         png=(lambda: export.png(document())) if drawn else None,
         svg=document if drawn else None,

@@ -10,7 +10,8 @@ from PIL import Image
 
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import frame, palette
-from dashboard.page import Page
+from dashboard.state import models
+from dashboard.view import Page
 from model_zoo.catalog import CATALOG
 from model_zoo.scenes import CLASSES, Scenes
 from model_zoo.textures import SURFACES
@@ -93,7 +94,7 @@ def figure(cards_: dict[str, dict[str, float]]) -> go.Figure:
         x=[values["shape bias"] for values in cards_.values()],
         y=list(cards_),
         orientation="h",
-        marker={"color": [palette.model_colour(index) for index in range(len(cards_))]},
+        marker={"color": [models.colour(index) for index in range(len(cards_))]},
         customdata=[[values["accuracy"], values["decisions"]] for values in cards_.values()],
         hovertemplate="%{y}: shape bias %{x:.3f}<br>n = %{customdata[1]} decisions<br>"
         "accuracy on scenes as in training %{customdata[0]:.3f}<extra></extra>",
@@ -144,4 +145,4 @@ def page() -> None:
             f"**{most}** goes by shape most (shape bias {high}), **{least}** least ({low}); "
             "n = 1,000 cue-conflict scenes each, answers that name neither left out."
         )
-    frame.footer(how=HOW, formula=FORMULA, not_shown=NOT_SHOWN, name="scenes", csv=table)
+    frame.footer(frame.Help(HOW, FORMULA, NOT_SHOWN), name="scenes", csv=table)

@@ -1,6 +1,7 @@
 """Norms of the tokens after every block, and the patches whose norm stands out."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
@@ -8,17 +9,16 @@ import streamlit as st
 import xarray as xr
 
 from dashboard.compute import asking
-from dashboard.compute.asking import ModelResult
+from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices
-from dashboard.controls.sidebar import sidebar
-from dashboard.draw import charts, export, frame, panels
-from dashboard.draw.palette import MODEL_MARKS, number
-from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.draw import charts, panels
+from dashboard.draw.frame import Help
+from dashboard.draw.palette import number
+from dashboard.draw.panels import Panel, Row, Scale
 from dashboard.images import gallery
-from dashboard.page import Page
-from dashboard.state.selection import Depth
-
-PAGE = Page("Token norms", section="Attention", order=60)
+from dashboard.state import models
+from dashboard.state.selection import Depth, Selection
+from dashboard.view import Answer, Chart, Page, Shown, View
 
 VALUES = {"relative": "× median of the patches", "norm": "norm of the token"}
 HOW = """
@@ -46,6 +46,15 @@ NOT_SHOWN = """
 """
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What the controls say: layer, key of ``VALUES``, and from how many medians a norm is high."""
+
+    depth: Depth
+    values: str
+    factor: float
+
+
 def drawn_values(dataset: xr.Dataset, layer: int, values: str) -> np.ndarray:
     """One layer's norms (y, x) of the first image, or their ratio to the median patch."""
     one = dataset["norm"].isel(image=0, layer=layer)
@@ -54,21 +63,18 @@ def drawn_values(dataset: xr.Dataset, layer: int, values: str) -> np.ndarray:
     return norms / np.median(norms) if values == "relative" else norms
 
 
-def panel(model: ModelResult, depth: Depth | None, values: str) -> Panel:
+def panel(model: ModelResult, depth: Depth, values: str) -> Panel:
     """One model's panel, high patches framed."""
     dataset = model.datasets.get("token-norm")
-    geometry = model.geometries[0] if model.geometries else None
     if dataset is None:
-        message = model.message or "computing …"
-        return Panel(model.title, model.colour, geometry=geometry, message=message, waiting=model.waiting)
+        return panels.pending(model)
     count = dataset.sizes["layer"]
-    layer = depth.index(count) if depth else count - 1
+    layer = depth.index(count)
     shown = drawn_values(dataset, layer, values)
     high = dataset["high"].isel(image=0, layer=layer).values[: shown.shape[0], : shown.shape[1]]
     note = f"layer {layer + 1} of {count} · {int(high.sum())} of {high.size} patches high"
     own = Scale.over([shown], VALUES[values]) if values == "norm" else None
-    mask = high if high.any() else None
-    return Panel(model.title, model.colour, note, geometry, shown, mask=mask, contour_only=True, scale=own)
+    return panels.of_model(model, note, shown, mask=high if high.any() else None, contour_only=True, scale=own)
 
 
 def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], at: Mapping[str, int]) -> go.Figure:
@@ -80,7 +86,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], at: M
         median = norms.median(("y", "x")).values
         x = charts.positions(len(median), relative=len(depths) > 1)
         here = np.arange(len(x)) == at.get(name, -1)
-        mark = MODEL_MARKS[index % len(MODEL_MARKS)]
+        mark = models.MARKS[index % len(models.MARKS)]
         drawn.add_scatter(
             x=x,
             y=norms.max(("y", "x")).values / median,
@@ -136,53 +142,39 @@ def reading(datasets: Mapping[str, xr.Dataset], at: Mapping[str, int]) -> str:
     return "  \n".join(said)
 
 
-def page() -> None:
-    """Draw the page."""
-    selection = sidebar()
-    frame.header("Which tokens grow long?")
-    row = frame.controls()
-    with row:
-        place = st.container()
-        values = st.segmented_control(
-            "Values",
-            list(VALUES),
-            default="relative",
-            required=True,
-            key="norms",
-            bind="query-params",
-            format_func=VALUES.__getitem__,
-        )
-        factor = st.slider("High from (× median)", 1.5, 10.0, 3.0, 0.5, key="factor", bind="query-params")
-    outcome = asking.compute({"token-norm": {"factor": factor}}, selection)
-    with place:
-        depth = choices.layer([model.spec for model in outcome.models], waiting=bool(outcome.jobs))
-    drawn = [panel(model, depth, values) for model in outcome.models]
-    arrays = [p.values for p in drawn if p.values is not None]
-    scale = Scale.over(arrays, VALUES[values]) if arrays and values == "relative" else None
-    picture = selection.images[0]
-    panels.patch_panels(picture, drawn, scale=scale, look=Look(), key="norm-panels")
-    asking.show_progress(outcome)
-    ready = outcome.ready("token-norm")
-    at = {name: depth.index(d.sizes["layer"]) if depth else d.sizes["layer"] - 1 for name, d in ready.items()}
-    said = reading(ready, at)
-    st.markdown(said)
+def controls(selection: Selection) -> Chosen:
+    """Draw layer, values and factor."""
+    depth = choices.layer(asking.known(selection))
+    values = choices.one_of("Values", VALUES, "norms")
+    factor = st.slider("High from (× median)", 1.5, 10.0, 3.0, 0.5, key="factor", bind="query-params")
+    return Chosen(depth, values, factor)
 
-    def document() -> str:
-        title = f"{gallery.title(picture)}: token norms"
-        return export.svg(picture, drawn, scale=scale, look=Look(), title=title, caption=said.replace("*", ""))
 
-    frame.footer(
-        how=HOW,
-        formula=FORMULA,
-        not_shown=NOT_SHOWN,
-        name=f"token-norms-{picture.replace(':', '-')}",
-        png=(lambda: export.png(document())) if ready else None,
-        svg=document if ready else None,
-        csv=(lambda: frame.csv({n: d[["norm", "high"]] for n, d in ready.items()})) if ready else None,
+def shown(answer: Answer[Chosen]) -> Shown:
+    """Panels of one layer, and the longest tokens over all."""
+    chosen, outcome, picture = answer.chosen, answer.outcome, answer.selection.images[0]
+    row = Row(picture, [panel(model, chosen.depth, chosen.values) for model in outcome.models])
+    ready, colours = outcome.ready("token-norm"), outcome.colours
+    at = {name: chosen.depth.index(dataset.sizes["layer"]) for name, dataset in ready.items()}
+    drawn = [
+        Chart(figure(ready, colours, at), "norms-over", "Longest token norm over the layers"),
+        Chart(histogram(ready, colours, at), "norms-hist", "Histogram of patch norms"),
+    ]
+    return Shown(
+        f"{gallery.title(picture)}: token norms",
+        [row],
+        scale=panels.shared_scale([row], VALUES["relative"]) if chosen.values == "relative" else None,
+        said=reading(ready, at),
+        charts=drawn if ready else (),
+        table={name: dataset[["norm", "high"]] for name, dataset in ready.items()},
     )
-    if ready:
-        left, right = st.columns([3, 2], gap="large")
-        with left:
-            frame.chart(figure(ready, outcome.colours, at), key="norms-over", alt="Longest token norm over the layers")
-        with right:
-            frame.chart(histogram(ready, outcome.colours, at), key="norms-hist", alt="Histogram of patch norms")
+
+
+VIEW = View(
+    Page("Token norms", section="Attention", order=60),
+    "Which tokens grow long?",
+    Help(HOW, FORMULA, NOT_SHOWN),
+    controls,
+    shown,
+    asks=lambda chosen: [Ask("token-norm", {"factor": chosen.factor})],
+)

@@ -7,13 +7,14 @@ import streamlit as st
 
 from dashboard.compute import asking, results
 from dashboard.compute.jobs import Job, QueueFull
-from dashboard.controls import model_card
+from dashboard.controls import model_card, progress
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import frame
-from dashboard.draw.palette import MOST_MODELS, megabytes
-from dashboard.page import Page
+from dashboard.draw.palette import megabytes
 from dashboard.state import link
+from dashboard.state.models import MOST_MODELS, title
 from dashboard.state.selection import read_models
+from dashboard.view import Page
 from model_zoo.catalog import CATALOG, CatalogEntry
 
 PAGE = Page("Zoo", section="Models", order=80)
@@ -92,7 +93,7 @@ def page() -> None:
                 _actions(chosen, selection.models)
     _job()
     _loaded()
-    frame.footer(how=HOW, formula=STRINGS, formula_label="Names of models", not_shown=NOT_SHOWN, name="catalog")
+    frame.footer(frame.Help(HOW, STRINGS, NOT_SHOWN, formula_label="Names of models"), name="catalog")
 
 
 def _catalog() -> CatalogEntry | None:
@@ -146,7 +147,7 @@ def _load(model: str) -> None:
             pass
 
     try:
-        st.session_state["loading"] = results.store().jobs.submit(model_card.title(model), work, asking.visitor())
+        st.session_state["loading"] = results.store().jobs.submit(title(model), work, asking.visitor())
     except QueueFull as error:
         link.note(str(error))
 
@@ -162,12 +163,12 @@ def _job() -> None:
         st.button("Dismiss", key="dismiss", on_click=lambda: st.session_state.pop("loading"))
 
 
-@st.fragment(run_every=asking.POLL)
+@st.fragment(run_every=progress.POLL)
 def _live(job: Job) -> None:
     if not job.live:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(job.fraction or 0.0, asking.describe(job, 1))
+        st.progress(job.fraction or 0.0, progress.describe(job, 1))
         st.button(
             "Stop", key="stop", type="tertiary", on_click=results.store().jobs.leave, args=(job, asking.visitor())
         )
@@ -182,7 +183,7 @@ def _loaded() -> None:
         with st.container(horizontal=True, vertical_alignment="center", key=f"loaded-{model.key}-{model.image_size}"):
             size_text = f" at {model.image_size} px" if model.image_size else ""
             use = "in use" if model.in_use else "idle"
-            st.markdown(f"**{model_card.title(model.key)}**{size_text} · {megabytes(model.bytes)} · {use}")
+            st.markdown(f"**{title(model.key)}**{size_text} · {megabytes(model.bytes)} · {use}")
             st.button(
                 "Unload",
                 key=f"unload-{model.key}-{model.image_size}",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dashboard.draw import head_maps, palette, sentences
+from dashboard.state import models
 
 MAPS = arrays(np.float64, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.floats(0, 1).map(lambda x: x**2))
 
@@ -147,4 +148,4 @@ def test_colours_clip_and_show_what_is_not_there():
 
 
 def test_model_colours_are_distinct():
-    assert len(set(palette.MODEL_COLOURS)) == palette.MOST_MODELS == len(palette.MODEL_MARKS)
+    assert len(set(models.COLOURS)) == models.MOST_MODELS == len(models.MARKS)

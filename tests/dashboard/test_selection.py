@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.draw import palette
 from dashboard.images import gallery
+from dashboard.state import models
 from dashboard.state.selection import (
     Depth,
     read_depth,
@@ -45,7 +45,7 @@ def test_nonsense_is_refused_without_an_error(text):
     assert all(note.endswith(".") for note in read_images([text])[1])
 
 
-@given(st.lists(st.sampled_from(sorted(CATALOG)), min_size=1, max_size=palette.MOST_MODELS, unique=True))
+@given(st.lists(st.sampled_from(sorted(CATALOG)), min_size=1, max_size=models.MOST_MODELS, unique=True))
 def test_models_survive_the_link_in_their_order(keys):
     assert read_models(keys) == (tuple(keys), [])
 
@@ -66,7 +66,7 @@ def test_relative_depth_stays_in_range_and_keeps_the_ends(depth, layers):
 
 def test_too_many_models_are_cut_and_said():
     models, notes = read_models(list(CATALOG)[:8])
-    assert len(models) == palette.MOST_MODELS
+    assert len(models) == models.MOST_MODELS
     assert "At most 6" in notes[0]
 
 

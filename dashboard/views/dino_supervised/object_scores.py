@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.draw.palette import MODEL_MARKS, number
+from dashboard.draw.palette import number
+from dashboard.state import models
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def ranking(scores: Mapping[str, Scores], colours: Mapping[str, str]) -> go.Figu
             mode="lines+markers",
             name=name,
             line={"color": colours[name], "width": 2, "dash": "dot" if one.untrained else "solid"},
-            marker={"color": colours[name], "size": 9, "symbol": MODEL_MARKS[index % len(MODEL_MARKS)]},
+            marker={"color": colours[name], "size": 9, "symbol": models.MARKS[index % len(models.MARKS)]},
             hovertemplate=f"{name}<br>head %{{customdata}}: IoU %{{y:.3f}} ± %{{error_y.array:.3f}}<extra></extra>",
         )
     figure.update_xaxes(title="head, ranked by its mean IoU (1: best)", dtick=1)

@@ -10,14 +10,14 @@ import xarray as xr
 
 from dashboard.compute import asking
 from dashboard.compute.asking import ModelResult, Outcome, Params
-from dashboard.controls import image_sets, object_masks
+from dashboard.controls import image_sets, object_masks, progress
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, head_maps, palette, panels
 from dashboard.draw.panels import Look, Panel, Scale
 from dashboard.images import gallery
-from dashboard.page import Page
-from dashboard.state import link
+from dashboard.state import link, models
 from dashboard.state.selection import Selection
+from dashboard.view import Page
 from dashboard.views.dino_supervised import object_scores
 from dashboard.views.dino_supervised.object_scores import Scores
 from model_zoo.adapter import Geometry
@@ -166,7 +166,7 @@ def page() -> None:
     first = object_panel(picture, keys.get(place, ("", ""))[1])
     look = Look(original=False, columns=len(drawn) + 1 if len(drawn) < 5 else 0)
     panels.patch_panels(picture, [first, *drawn], scale=scale, look=look, key="salience")
-    asking.show_progress(outcome)
+    progress.show(outcome)
     said = (
         object_scores.answer(scored, tau) or "No image here has a mask yet: choose scenes, or say where the object is."
     )
@@ -177,7 +177,7 @@ def page() -> None:
         return export.svg(picture, drawn, scale=scale, look=look, title=title, caption=said.replace("*", ""))
 
     frame.footer(
-        how=HOW, formula=FORMULA, not_shown=NOT_SHOWN, name="dino-against-supervised",
+        frame.Help(HOW, FORMULA, NOT_SHOWN), name="dino-against-supervised",
         png=(lambda: export.png(document())) if arrays else None,
         svg=document if arrays else None,
         csv=(lambda: per_image(scored)) if scored else None,
@@ -221,7 +221,7 @@ def below(scored: Mapping[str, Scores], outcome: Outcome, asked: Selection) -> N
                 frame.chart(curve_figure(ready, found.colours), key="curves", alt="Deletion and insertion curves")
                 st.markdown(curve_answer(ready))
             frame.states(found, "saliency-score")
-            asking.show_progress(found)
+            progress.show(found)
 
 
 def _few(selection: Selection) -> Selection:
@@ -236,7 +236,7 @@ def curve_figure(ready: Mapping[str, xr.Dataset], colours: Mapping[str, str]) ->
             figure.add_scatter(
                 x=dataset["fraction"].values * 100, y=dataset[kind].mean("image").values, mode="lines+markers",
                 name=f"{name}, {kind}", line={"color": colours[name], "dash": dash},
-                marker={"symbol": palette.MODEL_MARKS[index % len(palette.MODEL_MARKS)], "size": 7},
+                marker={"symbol": models.MARKS[index % len(models.MARKS)], "size": 7},
             )  # fmt: skip
     figure.update_xaxes(title="patches painted over (deletion) or shown (insertion), highest attention first (%)")
     kinds = " or ".join(dict.fromkeys(str(dataset.attrs["curve_of"]) for dataset in ready.values()))

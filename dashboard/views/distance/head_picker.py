@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.compute import asking
-from dashboard.controls import choices
+from dashboard.controls import choices, progress
 from dashboard.draw import head_maps, panels
 from dashboard.draw.palette import number
 from dashboard.draw.panels import Look, Panel, Scale
@@ -68,4 +68,4 @@ def _map(place: Place, heads: pd.DataFrame, outcome: asking.Outcome, selection: 
         f"Where {asked} looks with head {head} of layer {layer} of {title}; mean distance over all patches and images: "
         f"{number(row['distance'])}. Click a head in the chart, or another patch in the picture."
     )
-    asking.show_progress(found)
+    progress.show(found)

@@ -11,13 +11,14 @@ import vl_convert
 import xarray as xr
 
 from dashboard.compute import asking
-from dashboard.controls import image_sets
+from dashboard.controls import image_sets, progress
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import charts, frame
-from dashboard.draw.palette import MODEL_MARKS, number
+from dashboard.draw.palette import number
 from dashboard.draw.sentences import percent
-from dashboard.page import Page
+from dashboard.state import models
 from dashboard.state.selection import Selection
+from dashboard.view import Page
 from dashboard.views.distance import head_picker
 
 PAGE = Page("Attention distance", section="Attention", order=30)
@@ -121,7 +122,7 @@ def linked(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], *, le
     colour = alt.Color(
         "model:N", title=None, legend=named, scale=alt.Scale(domain=names, range=[colours[n] for n in names])
     )
-    shapes = [{"x": "cross", "star": "wedge"}.get(mark, mark) for mark in MODEL_MARKS]
+    shapes = [{"x": "cross", "star": "wedge"}.get(mark, mark) for mark in models.MARKS]
     points = (
         alt.Chart(rows)
         .mark_point(filled=True, size=46, cursor="pointer")
@@ -194,7 +195,7 @@ def page() -> None:
     if ready:
         frame.chart(figure(ready, outcome.colours), key="distance", alt="Mean attention distance of heads over layers")
     frame.states(outcome, "attention-distance")
-    asking.show_progress(outcome)
+    progress.show(outcome)
     if ready:
         st.markdown(reading(ready, weights == "patches"))
 
@@ -204,9 +205,7 @@ def page() -> None:
         return drawn
 
     frame.footer(
-        how=HOW,
-        formula=FORMULA,
-        not_shown=NOT_SHOWN,
+        frame.Help(HOW, FORMULA, NOT_SHOWN),
         name="attention-distance",
         png=(lambda: vl_convert.svg_to_png(document(), scale=2)) if ready else None,
         svg=document if ready else None,

@@ -11,13 +11,13 @@ from dashboard.compute import asking
 from dashboard.compute.asking import Outcome
 from dashboard.compute.background import Stopped
 from dashboard.compute.jobs import Job
-from dashboard.controls import choices, image_sets
+from dashboard.controls import choices, image_sets, progress
 from dashboard.controls.image_sets import ImageSet
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame
 from dashboard.images import gallery
-from dashboard.page import Page
 from dashboard.state import link
+from dashboard.view import Page
 from dashboard.views.embeddings import projection, similarity, slides
 from dashboard.views.embeddings.image_relations import Near, Relation, fetch_sheet, relations, sheet_again
 from dashboard.views.embeddings.vectors import POOLS, ImageVectors, agreement, chosen_layer, csv, reading
@@ -107,13 +107,13 @@ def page() -> None:
     outcome = asking.compute({"embedding-similarity": {"pool": pool, "layers": layers}}, selection)
     with place:
         specs = [model.spec for model in outcome.models]
-        depth = choices.layer(specs, waiting=bool(outcome.jobs)) if layers == "all" and pool != "logits" else None
+        depth = choices.layer(specs) if layers == "all" and pool != "logits" else None
         if depth is None and layers == "last":
             st.caption(f"Last layer only, for more than {MOST_ALL_LAYERS} images.")
     found = [one for model in outcome.models if (one := chosen_layer(model, depth)) is not None]
     drawn = draw(found, kind, by, chosen) if found else Drawn()
     frame.states(outcome, "embedding-similarity")
-    asking.show_progress(outcome if outcome.jobs or not drawn.jobs else Outcome((), (), drawn.jobs, ()))
+    progress.show(outcome if outcome.jobs or not drawn.jobs else Outcome((), (), drawn.jobs, ()))
     said = ""
     if found:
         key = (tuple(one.title + one.digest for one in found), chosen.classes)
@@ -128,7 +128,7 @@ def page() -> None:
         return drawn.svg(said) if drawn.svg else ""
 
     frame.footer(
-        how=HOW, formula=FORMULA, not_shown=NOT_SHOWN, name="image-similarity",
+        frame.Help(HOW, FORMULA, NOT_SHOWN), name="image-similarity",
         png=(lambda: export.png(document())) if drawn.svg else None,
         svg=document if drawn.svg else None,
         csv=(lambda: csv(found, chosen)) if small else None,

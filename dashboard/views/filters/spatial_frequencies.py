@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from dashboard.draw import palette
+from dashboard.state import models
 
 EDGE = 0.5
 """The highest frequency that pixels can hold, cycles per pixel."""
@@ -112,7 +113,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go
             y=found.amplitude,
             mode="lines+markers",
             line={"color": colours[name], "width": 2.5},
-            marker={"symbol": palette.MODEL_MARKS[index % len(palette.MODEL_MARKS)], "size": 8},
+            marker={"symbol": models.MARKS[index % len(models.MARKS)], "size": 8},
             name=name,
             customdata=found.count,
             hovertemplate=f"{name}<br>%{{x:.3f}} cycles per pixel: %{{y:.3f}} times the mean, "

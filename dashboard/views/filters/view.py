@@ -10,10 +10,11 @@ import streamlit as st
 import xarray as xr
 
 from dashboard.compute import asking
+from dashboard.controls import progress
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, matrices, model_columns, palette
 from dashboard.draw.matrices import Square
-from dashboard.page import Page
+from dashboard.view import Page
 from dashboard.views.filters import spatial_frequencies
 
 PAGE = Page("First filters", section="Representation", order=50)
@@ -120,7 +121,7 @@ def page() -> None:
     if ready:
         draw_sheets(ready, kind, outcome.colours)
     frame.states(outcome, "patch-filters")
-    asking.show_progress(outcome)
+    progress.show(outcome)
     if ready:
         st.subheader("Which spatial frequencies do the filters hold?", anchor=False)
         draw_frequencies(ready, outcome.colours)
@@ -131,9 +132,7 @@ def page() -> None:
         st.markdown(reading(ready))
         frame.chart(figure(ready, outcome.colours), key="spectrum", alt="Variance of the filters held by components")
     frame.footer(
-        how=HOW,
-        formula=FORMULA,
-        not_shown=NOT_SHOWN,
+        frame.Help(HOW, FORMULA, NOT_SHOWN),
         name=f"filters-{kind}",
         png=(lambda: export.png(document(ready, kind, outcome.colours))) if ready else None,
         svg=(lambda: document(ready, kind, outcome.colours)) if ready else None,

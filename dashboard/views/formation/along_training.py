@@ -12,9 +12,10 @@ from plotly.subplots import make_subplots
 from dashboard.compute.asking import ModelResult
 from dashboard.controls import object_masks
 from dashboard.draw import head_maps
-from dashboard.draw.palette import MODEL_MARKS, number
+from dashboard.draw.palette import number
 from dashboard.draw.panels import Panel
 from dashboard.draw.sentences import percent
+from dashboard.state import models
 from model_zoo.snapshots import Moment
 from probes.core.saliency import overlap
 
@@ -130,7 +131,7 @@ def distance_figure(courses: Sequence[Course], images: int) -> go.Figure:
             drawn.add_scatter(
                 x=x, y=np.nanmean(values, 1), mode="lines+markers", name=one.title, legendgroup=one.title,
                 showlegend=layer == 0, line={"color": one.colour, "width": 2.5},
-                marker={"symbol": MODEL_MARKS[index % len(MODEL_MARKS)], "size": 8, "color": one.colour},
+                marker={"symbol": models.MARKS[index % len(models.MARKS)], "size": 8, "color": one.colour},
                 customdata=np.stack([seen, low, high], 1),
                 hovertemplate=f"{one.title}<br>%{{customdata[0]:,}} images: %{{y:.1f}} px, heads %{{customdata[1]:.1f}}"
                 " to %{customdata[2]:.1f}<extra></extra>",

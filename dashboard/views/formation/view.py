@@ -6,14 +6,15 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.compute import asking
-from dashboard.controls import choices, model_card, object_masks
+from dashboard.controls import choices, object_masks, progress
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, palette, panels
 from dashboard.draw.panels import Look, Panel, Scale
 from dashboard.images import gallery
-from dashboard.page import Page
-from dashboard.state import link
-from dashboard.state.selection import Selection, read_point, reference
+from dashboard.state import link, models
+from dashboard.state.models import reference
+from dashboard.state.selection import Selection, read_point
+from dashboard.view import Page
 from dashboard.views import positions
 from dashboard.views.formation import along_training
 from dashboard.views.formation.along_training import Course
@@ -72,10 +73,10 @@ def ask(selection: Selection, keys: Sequence[str]) -> tuple[asking.Outcome, list
     outcome = asking.compute(wanted, Selection(every, selection.images))
     found = {model.model: model for model in outcome.models}
     colours = {model: selection.colour(model) for model in selection.models}
-    spare = (colour for colour in palette.MODEL_COLOURS if colour not in colours.values())
+    spare = (colour for colour in models.COLOURS if colour not in colours.values())
     courses = [
         Course(
-            model_card.title(key), colours.get(key) or next(spare), positions_start(key), sizes(key),
+            models.title(key), colours.get(key) or next(spare), positions_start(key), sizes(key),
             along[key], tuple(found[moment.model] for moment in along[key]),
         )
         for key in keys
@@ -98,17 +99,17 @@ def page() -> None:
         images = slider(courses)
     picture = selection.images[place]
     if without:
-        names = ", ".join(model_card.title(model) for model in without)
+        names = ", ".join(models.title(model) for model in without)
         st.caption(f"No snapshots of the training: {names}.")
     rows, scale = attention_rows(courses, place, picture, head)
     look = Look(columns=max(len(one.moments) for one in courses) + 1)
     for index, (one, drawn) in enumerate(zip(courses, rows, strict=True)):
         st.markdown(f"**{one.title}** · {one.began}")
         panels.patch_panels(
-            picture, drawn.drawn, scale=scale, look=look, key=f"course-{index}", outline=drawn.outline,
+            picture, drawn.panels, scale=scale, look=look, key=f"course-{index}", outline=drawn.outline,
             outline_of=drawn.outline_of, bar=index == len(rows) - 1,
         )  # fmt: skip
-    asking.show_progress(outcome)
+    progress.show(outcome)
     frame.states(outcome, "attention-maps")
     ready = [one for one in courses if one.ready("attention-distance")]
     said = along_training.in_words(ready, len(selection.images))
@@ -123,7 +124,7 @@ def page() -> None:
         return export.rows_svg(rows, scale=scale, look=look, title=heading, caption=said.replace("*", ""))
 
     frame.footer(
-        how=HOW, formula=FORMULA, not_shown=NOT_SHOWN, name="formation",
+        frame.Help(HOW, FORMULA, NOT_SHOWN), name="formation",
         png=(lambda: export.png(document())) if scale else None,
         svg=document if scale else None,
         csv=(lambda: along_training.table(ready)) if ready else None,
@@ -169,10 +170,16 @@ def attention_rows(
     outline = object_masks.outlined(picture, key) if key else None
     of = object_masks.named(key) if key else ""
     rows = [
-        export.Row(picture, one.attention(place, picture, key, outline, head), f"{one.title}: {one.began}", outline, of)
+        panels.Row(
+            picture,
+            one.attention(place, picture, key, outline, head),
+            note=f"{one.title}: {one.began}",
+            outline=outline,
+            outline_of=of,
+        )
         for one in courses
     ]
-    arrays = [panel.values for row in rows for panel in row.drawn if panel.values is not None]
+    arrays = [panel.values for row in rows for panel in row.panels if panel.values is not None]
     return rows, Scale.over_most(arrays, "attention weight") if arrays else None
 
 

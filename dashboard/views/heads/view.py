@@ -6,17 +6,16 @@ import numpy as np
 import streamlit as st
 import xarray as xr
 
-from dashboard.compute import asking
 from dashboard.compute.asking import ModelResult, Outcome
-from dashboard.controls import choices, map_options
-from dashboard.controls.map_options import Drawing
+from dashboard.controls import choices, map_options, progress
+from dashboard.controls.map_options import MapOptions
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import charts, export, frame, head_maps, panels, sentences
 from dashboard.draw.palette import number
 from dashboard.draw.panels import Panel, Scale
 from dashboard.images import gallery
-from dashboard.page import Page
 from dashboard.state import link
+from dashboard.view import Page
 from dashboard.views.compare.below import STATISTICS
 from dashboard.views.compare.view import QUERY_TEXT, attention, layer_lines
 from dashboard.views.heads import mosaic
@@ -96,7 +95,7 @@ def overview(model: ModelResult, index: int, tiles: list[mosaic.Tile], high: flo
     st.plotly_chart(figure, key=key, alt=alt, on_select=picked, selection_mode="points", config=frame.CHART_CONFIG)
 
 
-def enlarged(model: ModelResult, index: int, chosen: Drawing) -> Panel:
+def enlarged(model: ModelResult, index: int, chosen: MapOptions) -> Panel:
     """The chosen head of one model as a panel."""
     geometry = model.geometries[0] if model.geometries else None
     if "attention-maps" not in model.datasets:
@@ -183,7 +182,7 @@ def page() -> None:
     frame.states(outcome, "attention-maps")
     ends = f"All colours end at {number(high)}, the 99th percentile." if high else "Every map has a scale of its own."
     st.caption(f"{ends} Query: {QUERY_TEXT[query]}, or the mean over patches in layers without CLS.")
-    asking.show_progress(outcome)
+    progress.show(outcome)
     drawn = [enlarged(model, i, chosen) for i, model in enumerate(outcome.models)]
     arrays = [p.values for p in drawn if p.values is not None]
     scale = Scale.over(arrays, "attention weight") if arrays and chosen.shared else None
@@ -198,9 +197,7 @@ def page() -> None:
         return export.svg(picture, drawn, scale=scale, look=chosen.look, title=title, caption=said.replace("*", ""))
 
     frame.footer(
-        how=HOW,
-        formula=FORMULA,
-        not_shown=NOT_SHOWN,
+        frame.Help(HOW, FORMULA, NOT_SHOWN),
         name=f"heads-{picture.replace(':', '-')}",
         png=(lambda: export.png(document())) if ready else None,
         svg=document if ready else None,

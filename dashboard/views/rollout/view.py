@@ -1,6 +1,7 @@
 """Attention rollout of several models on one image, in both conventions, and worked out on a toy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import streamlit as st
@@ -8,20 +9,18 @@ import xarray as xr
 from scipy.stats import spearmanr
 
 from dashboard.compute import asking
-from dashboard.compute.asking import ModelResult, Outcome
-from dashboard.compute.results import Value
-from dashboard.controls import map_options
-from dashboard.controls.map_options import Drawing
-from dashboard.controls.sidebar import sidebar
-from dashboard.draw import export, frame, head_maps, panels
+from dashboard.compute.asking import Ask, ModelResult, Value
+from dashboard.controls import choices, map_options
+from dashboard.controls.map_options import MapOptions
+from dashboard.draw import head_maps, panels
+from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
-from dashboard.draw.panels import Panel, Scale
+from dashboard.draw.panels import Panel, Row, Scale
 from dashboard.draw.sentences import percent
 from dashboard.images import gallery
-from dashboard.page import Page
+from dashboard.state.selection import Selection
+from dashboard.view import Answer, Page, Shown, View
 from dashboard.views.rollout import toy
-
-PAGE = Page("Rollout", section="Attention", order=20)
 
 CONVENTIONS = {"paper": "share of the row", "vit-explain": "relative to each map's maximum"}
 TITLES = {"paper": "As in the paper", "vit-explain": "As vit-explain computes it"}
@@ -51,36 +50,30 @@ NOT_SHOWN = """
 """
 
 
-def panel(model: ModelResult, dataset: xr.Dataset | None, convention: str, chosen: Drawing) -> Panel:
+@dataclass(frozen=True)
+class Chosen:
+    """What the controls say: how heads are fused, what share is discarded, the first layer from 0, how maps look."""
+
+    fusion: str
+    discard: float
+    start: int
+    maps: MapOptions
+
+
+def panel(model: ModelResult, convention: str, chosen: MapOptions) -> Panel:
     """One model's panel in one convention."""
-    geometry = model.geometries[0] if model.geometries else None
+    dataset = model.datasets.get(convention)
     if dataset is None:
-        message = model.message or "computing …"
-        return Panel(model.title, model.colour, geometry=geometry, message=message, waiting=model.waiting)
+        return panels.pending(model)
     values = dataset["rollout"].values[0]
     if np.isnan(values).all():
-        message = "Nothing of this row reaches a patch: all of it was discarded. Discard less."
-        return Panel(model.title, model.colour, geometry=geometry, message=message)
+        return panels.pending(model, "Nothing of this row reaches a patch: all of it was discarded. Discard less.")
     used = {"cls": "from CLS", "pool": "from the pooling query", "mean": "from the mean of patches (no CLS)"}
     note = used[str(dataset["query_used"].values)]
     if convention == "paper":
         note += f" · {percent(float(dataset['prefix_share'][0]))} stays on prefix tokens"
-    return Panel(
-        model.title,
-        model.colour,
-        note,
-        geometry,
-        values,
-        mask=head_maps.mass_mask(values, chosen.tau) if chosen.show != "map" else None,
-        contour_only=chosen.show == "both",
-        scale=None if chosen.shared else Scale.over([values], CONVENTIONS[convention]),
-    )
-
-
-def shared_scale(drawn: Sequence[Panel], convention: str, chosen: Drawing) -> Scale | None:
-    """One scale for all panels of a convention."""
-    arrays = [p.values for p in drawn if p.values is not None]
-    return Scale.over(arrays, CONVENTIONS[convention]) if arrays and chosen.shared else None
+    own = None if chosen.shared else Scale.over([values], CONVENTIONS[convention])
+    return panels.of_model(model, note, values, scale=own, **chosen.masked(values))
 
 
 def agreement(a: xr.Dataset, b: xr.Dataset) -> float:
@@ -109,98 +102,71 @@ def reading(datasets: Mapping[str, Mapping[str, xr.Dataset]], tau: float) -> str
     return "  \n".join(said)
 
 
-def page() -> None:
-    """Draw the page."""
-    selection = sidebar()
-    frame.header("What is the output mixed from?")
-    row = frame.controls()
-    layout = asking.compute({}, selection, size=map_options.linked_size())
-    with row:
-        fusion = st.segmented_control(
-            "Heads",
-            ["mean", "max", "min"],
-            default="mean",
-            required=True,
-            key="fusion",
-            bind="query-params",
-            help="How the heads of a layer become one matrix.",
-        )
-        discard = st.slider(
-            "Discard lowest",
-            0.0,
-            0.95,
-            0.0,
-            0.05,
-            key="discard",
-            bind="query-params",
-            help="Share of each layer's weights set to 0. vit-explain's own default is 0.9.",
-        )
-        start = _start(layout)
-        chosen = map_options.popover()
-    params: dict[str, Value] = {"fusion": fusion, "discard": discard, "start": start}
-    outcomes: dict[str, Outcome] = {
-        convention: asking.compute(
-            {"attention-rollout": {**params, "convention": convention}}, selection, size=map_options.linked_size()
-        )
-        for convention in CONVENTIONS
-    }
-    picture, shown = selection.images[0], {}
-    for index, (convention, outcome) in enumerate(outcomes.items()):
-        drawn = [panel(m, m.datasets.get("attention-rollout"), convention, chosen) for m in outcome.models]
-        scale = shared_scale(drawn, convention, chosen)
-        shown[convention] = (drawn, scale)
-        st.markdown(f"**{TITLES[convention]}**")
-        look = chosen.look
-        panels.patch_panels(picture, drawn, scale=scale, look=look, key=f"rollout-{index}")
-    busy = next((outcome for outcome in outcomes.values() if outcome.jobs or outcome.failures), outcomes["paper"])
-    asking.show_progress(busy)
-    ready = {convention: outcome.ready("attention-rollout") for convention, outcome in outcomes.items()}
-    said = reading(ready, chosen.tau)
-    st.markdown(said)
-
-    def document() -> str:
-        drawn, scale = shown["paper"]
-        title = f"{gallery.title(picture)}: attention rollout"
-        return export.svg(picture, drawn, scale=scale, look=chosen.look, title=title, caption=said.replace("*", ""))
-
-    table = {f"{name}, {convention}": d for convention, found in ready.items() for name, d in found.items()}
-    frame.footer(
-        how=HOW,
-        formula=FORMULA,
-        not_shown=NOT_SHOWN,
-        name=f"rollout-{picture.replace(':', '-')}",
-        png=(lambda: export.png(document())) if ready["paper"] else None,
-        svg=document if ready["paper"] else None,
-        csv=(lambda: frame.csv(table)) if table else None,
+def controls(selection: Selection) -> Chosen:
+    """Draw fusion, discard, the first layer, and how maps look."""
+    fusion = choices.one_of("Heads", ["mean", "max", "min"], "fusion", help="How a layer's heads become one matrix.")
+    discard = st.slider(
+        "Discard lowest",
+        0.0,
+        0.95,
+        0.0,
+        0.05,
+        key="discard",
+        bind="query-params",
+        help="Share of each layer's weights set to 0. vit-explain's own default is 0.9.",
     )
-    worked_example(fusion, discard)
-
-
-def _start(layout: Outcome) -> int:
-    """The slider of the first layer, from 1 as all layers are for a reader; returned from 0."""
-    depths = [sum(layer.kind == "global" for layer in m.spec.layers) for m in layout.models if m.spec]
-    most = max(min((d for d in depths if d), default=1), 2)
-    first = st.slider(
+    specs = [spec for spec in asking.known(selection) if spec]
+    depths = [sum(layer.kind == "global" for layer in spec.layers) for spec in specs]
+    most = max(min((depth for depth in depths if depth), default=1), 2)
+    start = st.slider(
         "From layer", 1, most, 1, key="start", bind="query-params", help="Earlier layers are left out of the product."
     )
-    return int(first) - 1
+    return Chosen(fusion, discard, start - 1, map_options.popover())
 
 
-def worked_example(fusion: str, discard: float) -> None:
+def asks(chosen: Chosen) -> list[Ask]:
+    """The same rollout in both conventions."""
+    params: dict[str, Value] = {"fusion": chosen.fusion, "discard": chosen.discard, "start": chosen.start}
+    return [Ask("attention-rollout", {**params, "convention": name}, name=name) for name in CONVENTIONS]
+
+
+def shown(answer: Answer[Chosen]) -> Shown:
+    """A row for each convention, on a scale of its own."""
+    chosen, outcome, picture = answer.chosen.maps, answer.outcome, answer.selection.images[0]
+    rows = [
+        Row(picture, [panel(model, name, chosen) for model in outcome.models], title=TITLES[name])
+        for name in CONVENTIONS
+    ]
+    scales = [panels.shared_scale([row], units) for row, units in zip(rows, CONVENTIONS.values(), strict=True)]
+    ready = {name: outcome.ready(name) for name in CONVENTIONS}
+    return Shown(
+        f"{gallery.title(picture)}: attention rollout",
+        [replace(row, scale=scale) for row, scale in zip(rows, scales, strict=True)] if chosen.shared else rows,
+        look=chosen.look,
+        said=reading(ready, chosen.tau),
+        table={f"{model}, {name}": dataset for name, found in ready.items() for model, dataset in found.items()},
+    )
+
+
+def worked_example(answer: Answer[Chosen], _: Shown) -> None:
     """The same arithmetic on CLS and four patches, every matrix as numbers."""
     st.subheader("Step by step, on CLS and four patches", anchor=False)
-    convention = st.segmented_control(
-        "Convention",
-        list(CONVENTIONS),
-        default="paper",
-        required=True,
-        key="toy",
-        bind="query-params",
-        format_func=TITLES.__getitem__,
-    )
+    convention = choices.one_of("Convention", TITLES, "toy")
     st.html(toy.STYLE)
-    for index, row in enumerate(toy.layers(fusion, discard, convention), start=1):
+    for index, row in enumerate(toy.layers(answer.chosen.fusion, answer.chosen.discard, convention), start=1):
         st.markdown(f"Layer {index}")
         st.html(toy.html(row))
     st.markdown("Through both layers: rows of the product say what each token is mixed from; the framed one is shown.")
-    st.html(toy.html(toy.product(fusion, discard, convention)))
+    st.html(toy.html(toy.product(answer.chosen.fusion, answer.chosen.discard, convention)))
+
+
+VIEW = View(
+    Page("Rollout", section="Attention", order=20),
+    "What is the output mixed from?",
+    Help(HOW, FORMULA, NOT_SHOWN),
+    controls,
+    shown,
+    asks=asks,
+    size="linked",
+    below=worked_example,
+)

@@ -1,0 +1,219 @@
+"""The one form of a page: what it asks, and how the answers become pictures, charts, a sentence and a table.
+
+A view is data and plain functions; ``draw`` runs them in the order that every page has: title, one row of controls, the
+pictures under one scale, the sentence, the charts, and the row of explanations and downloads. A page that needs another
+order has a ``page()`` of its own instead, made of the same parts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic, Literal, TypeVar
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+import xarray as xr
+
+from dashboard.compute import asking
+from dashboard.compute.asking import Ask, Outcome
+from dashboard.compute.results import Size
+from dashboard.controls import choices, image_sets, map_options, progress
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import export, frame, panels
+from dashboard.draw.frame import Help
+from dashboard.draw.panels import Look, Row, Scale
+from dashboard.state.selection import MOST_IMAGES, Selection
+
+Section = Literal["Compare", "Attention", "Representation", "Experiments", "Models", "Learn"]
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page says about itself, so that the navigation finds it without a list to edit.
+
+    Attributes:
+        title: a few words for the navigation.
+        section: heading it stands under.
+        order: place in its section, low first.
+        default: the page that opens at the root.
+    """
+
+    title: str
+    section: Section
+    order: int = 50
+    default: bool = False
+
+
+@dataclass(frozen=True)
+class Images:
+    """Which images a page takes; by itself one, chosen in the sidebar.
+
+    Attributes:
+        several: it takes several.
+        default: what it shows when the link names none.
+        most: how many can be chosen in the sidebar.
+        set_default: the set that it opens with, for a page that takes sets of many images; empty for all others.
+        set_most: images of a set that it can take.
+    """
+
+    several: bool = False
+    default: Sequence[str] | Callable[[], Sequence[str]] = ()
+    most: int = MOST_IMAGES
+    set_default: str = ""
+    set_most: int = 2000
+
+
+@dataclass(frozen=True)
+class Answer(Generic[C]):
+    """What a view has to draw.
+
+    Attributes:
+        chosen: what its controls say.
+        selection: models and images.
+        outcome: what was asked of all images together.
+        each: what was asked of each image alone, in the order of the images.
+    """
+
+    chosen: C
+    selection: Selection
+    outcome: Outcome
+    each: Sequence[Outcome] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart: the figure, its name on the page, and what it shows for those who do not see it."""
+
+    figure: go.Figure
+    key: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a view shows.
+
+    Attributes:
+        title: heading of the saved picture.
+        rows: one under the other, each an image under all models.
+        scale: what the colours mean in panels and rows without a scale of their own.
+        look: how maps are drawn.
+        notes: said under the pictures in small print.
+        said: what the numbers say, with n and the convention; Markdown.
+        charts: one under the other, or side by side where there are two.
+        table: the numbers to save: datasets by name, or what makes a table; None while there is nothing.
+    """
+
+    title: str
+    rows: Sequence[Row] = ()
+    scale: Scale | None = None
+    look: Look = field(default_factory=Look)
+    notes: Sequence[str] = ()
+    said: str = ""
+    charts: Sequence[Chart] = ()
+    table: Mapping[str, xr.Dataset] | Callable[[], pd.DataFrame] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a picture to save."""
+        return any(panel.drawable for row in self.rows for panel in row.panels)
+
+    def svg(self) -> str:
+        """The rows as one picture for a slide."""
+        return export.rows_svg(
+            self.rows, scale=self.scale, look=self.look, title=self.title, caption=export.plain(self.said)
+        )
+
+
+@dataclass(frozen=True)
+class View(Generic[C]):
+    """A page in the common form.
+
+    Attributes:
+        page: what the navigation needs to know.
+        question: the title, one question.
+        help: how to read it, the formula, and what it does not show.
+        controls: draws the page's own controls into the row and returns what they say.
+        shown: makes pictures, sentence, charts and table of the answer; no widgets, so that a test can call it.
+        asks: what is asked of all images together.
+        asks_each: what is asked of each image alone; such a result is kept for the image and found again with others.
+        images: which images the page takes.
+        size: the models' own image size, or the whole image; ``linked`` where the page has the popover that chooses.
+        below: draws what comes under the downloads: charts with controls of their own, tabs, an example.
+    """
+
+    page: Page
+    question: str
+    help: Help
+    controls: Callable[[Selection], C]
+    shown: Callable[[Answer[C]], Shown]
+    asks: Callable[[C], Sequence[Ask]] = lambda _: ()
+    asks_each: Callable[[C], Sequence[Ask]] = lambda _: ()
+    images: Images = field(default_factory=Images)
+    size: Size | Literal["linked"] = "native"
+    below: Callable[[Answer[C], Shown], None] | None = None
+
+
+def draw(view: View[C]) -> None:
+    """Draw the page of a view."""
+    takes = view.images
+    default = takes.default() if callable(takes.default) else takes.default
+    selection = sidebar(several=takes.several, default_images=default, most=takes.most)
+    frame.header(view.question)
+    with frame.controls():
+        if takes.set_default:
+            selection, _ = image_sets.control(selection, default=takes.set_default, most=takes.set_most)
+        chosen = view.controls(selection)
+    cut = ""
+    if not takes.set_default and len(selection.images) > takes.most:
+        cut = f"The first {takes.most} of the {len(selection.images)} chosen images are shown."
+        selection = replace(selection, images=selection.images[: takes.most])
+    size = map_options.linked_size() if view.size == "linked" else view.size
+    outcome, each = asking.ask(view.asks(chosen), selection, each=view.asks_each(chosen), size=size)
+    answer = Answer(chosen, selection, outcome, each)
+    shown = view.shown(answer)
+    _rows(shown)
+    for note in filter(None, [cut, *shown.notes]):
+        st.caption(note)
+    progress.show(outcome)
+    if shown.said:
+        st.markdown(shown.said)
+    for place, chart in zip(_places(len(shown.charts)), shown.charts, strict=True):
+        with place:
+            frame.chart(chart.figure, key=chart.key, alt=chart.alt)
+    table = shown.table
+    frame.footer(
+        view.help,
+        name="-".join([view.page.title.lower(), *(row.picture for row in shown.rows[:1])]),
+        png=(lambda: export.png(shown.svg())) if shown.ready else None,
+        svg=shown.svg if shown.ready else None,
+        csv=(lambda: frame.csv(table() if callable(table) else table)) if table else None,
+    )
+    if view.below:
+        view.below(answer, shown)
+
+
+def _rows(shown: Shown) -> None:
+    alone = [index for index, row in enumerate(shown.rows) if row.scale is None]
+    for index, row in enumerate(shown.rows):
+        if row.title:
+            st.markdown(f"**{row.title}**")
+        panels.patch_panels(
+            row.picture,
+            row.panels,
+            scale=row.scale or shown.scale,
+            look=row.look or shown.look,
+            key=f"panels-{index}",
+            point=row.point,
+            on_pick=choices.pick if row.clickable else None,
+            outline=row.outline,
+            outline_of=row.outline_of,
+            bar=row.scale is not None or index == alone[-1],
+        )
+        if row.note:
+            st.markdown(row.note)
+
+
+def _places(count: int) -> Sequence[st.delta_generator.DeltaGenerator]:
+    return st.columns([3, 2], gap="large") if count == 2 else [st.container() for _ in range(count)]
