@@ -19,9 +19,9 @@ from model_zoo.evaluation import Measured, evaluate_scenes
 from model_zoo.loading import load
 from model_zoo.reference import step_name
 from model_zoo.scenes import CLASSES, PROBE_BANK_SEED
-from model_zoo.snapshots import STARTS
 from model_zoo.training.config import TrainConfig
 from model_zoo.training.loop import WEIGHTS, build_student, save_weights
+from model_zoo.training.snapshots import STARTS
 
 HELD_OUT = 2000
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+import probes
 from model_zoo.adapter import Geometry, ModelSpec
-from probes.attention_maps import AttentionMaps
-from probes.attention_rollout import AttentionRollout
 from probes.core.attention import Attention
 from probes.core.base import Probe
 from probes.core.capture import Batch, forward
@@ -22,8 +21,7 @@ def undefined(spec: ModelSpec, kind: str) -> str | None:
     """Say in one sentence why a model has no map of this kind; None where it has."""
     if kind in METHODS:
         return relevance_undefined(spec, kind)
-    probe = AttentionRollout() if kind == "rollout" else AttentionMaps()
-    return probe.undefined(spec)
+    return _probe(kind).undefined(spec)
 
 
 def maps_of(batch: Batch, kind: str, target: Target) -> np.ndarray:
@@ -46,11 +44,18 @@ def maps_of(batch: Batch, kind: str, target: Target) -> np.ndarray:
         maps[vanished(maps, kind, similarity)] = np.nan
         return maps[:, None]
     if kind == "rollout":
-        return fold(AttentionRollout(), batch)["rollout"].values[:, None]
+        return fold(_probe(kind), batch)["rollout"].values[:, None]
     layer = spec.layers[-1]
-    attention = fold(AttentionMaps(layers=str(len(spec.layers) - 1)), batch)["attention"].isel(layer=0).values
+    attention = fold(_probe(kind), batch)["attention"].isel(layer=0).values
     heads = attention[:, : layer.heads, : layer.grid[0], : layer.grid[1]].astype(np.float64)
     return heads if kind == "heads" else heads.mean(1, keepdims=True)
+
+
+def _probe(kind: str) -> Probe:
+    """The probe behind a kind of map that takes no gradient."""
+    if kind == "rollout":
+        return probes.load("attention-rollout")()
+    return probes.load("attention-maps")(layers="last")
 
 
 def fold(probe: Probe, batch: Batch) -> xr.Dataset:

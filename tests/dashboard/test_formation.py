@@ -12,8 +12,8 @@ from dashboard.state.selection import Selection
 from dashboard.views.formation import along_training
 from dashboard.views.formation import view as formation
 from dashboard.views.formation.along_training import Course
-from model_zoo.snapshots import Moment, images_seen, moments, positions_start
 from model_zoo.training.config import Stage, TrainConfig
+from model_zoo.training.snapshots import Moment, images_seen, moments, positions_start
 
 
 def distances(level: float, layers: int = 4) -> xr.Dataset:

@@ -16,7 +16,7 @@ from dashboard.draw.palette import number
 from dashboard.draw.panels import Panel
 from dashboard.draw.sentences import percent
 from dashboard.state import models
-from model_zoo.snapshots import Moment
+from model_zoo.training.snapshots import Moment
 from probes.core.saliency import overlap
 
 

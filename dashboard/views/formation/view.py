@@ -19,7 +19,7 @@ from dashboard.views import positions
 from dashboard.views.formation import along_training
 from dashboard.views.formation.along_training import Course
 from model_zoo.adapter import Geometry
-from model_zoo.snapshots import moments, positions_start, sizes
+from model_zoo.training.snapshots import moments, positions_start, sizes
 
 PAGE = Page("How it forms", section="Compare", order=10)
 
