@@ -51,6 +51,7 @@ class AttentionMaps(Probe):
     layers: str = "all"
     title: ClassVar[str] = "Attention maps"
     reads: ClassVar[frozenset[str]] = frozenset({"attention"})
+    per_image: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.query not in ("cls", "mean") and not re.fullmatch(r"\d{1,4}:\d{1,4}", self.query):

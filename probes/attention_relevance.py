@@ -81,6 +81,7 @@ class AttentionRelevance(Probe):
     steps: int = 32
     title: ClassVar[str] = "Class-specific relevance"
     reads: ClassVar[frozenset[str]] = frozenset({"batch"})
+    per_image: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)

@@ -71,6 +71,7 @@ class AttentionRollout(Probe):
     convention: str = "paper"
     title: ClassVar[str] = "Attention rollout"
     reads: ClassVar[frozenset[str]] = frozenset({"attention"})
+    per_image: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("fusion", self.fusion, FUSIONS)

@@ -54,6 +54,7 @@ class LogitLens(Probe):
     ranks: int = 5
     title: ClassVar[str] = "Logit lens"
     reads: ClassVar[frozenset[str]] = frozenset({"weights", "tokens"})
+    per_image: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.ranks <= 100:

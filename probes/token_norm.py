@@ -49,6 +49,7 @@ class TokenNorm(Probe):
     factor: float = 3.0
     title: ClassVar[str] = "Token norms"
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    per_image: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 1 < self.factor < np.inf:

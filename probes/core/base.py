@@ -23,12 +23,14 @@ class Probe(ABC):
         title: the probe's name for people.
         reads: what `update` receives: ``attention`` (`AttentionRows`), ``tokens`` (`Tokens`), ``batch`` (`Batch`, for
             passes of its own) or ``weights`` (`Weights`, once, no images); all four are in `probes.core.capture`.
+        per_image: whether the result for an image does not depend on the other images, so that it can be kept alone.
         pairs: whether it also compares two models; then it is a `PairProbe`.
     """
 
     title: ClassVar[str]
     reads: ClassVar[frozenset[str]]
     pairs: ClassVar[bool] = False
+    per_image: ClassVar[bool] = False
 
     def undefined(self, spec: ModelSpec) -> str | None:
         """Say in one sentence why the probe is not defined for a model; None where it is."""

@@ -77,6 +77,19 @@ def test_result_does_not_depend_on_batching_merging_or_order(name: str) -> None:
         xr.testing.assert_allclose(whole, other, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if probes.load(name).per_image])
+def test_a_result_that_is_kept_by_image_does_not_depend_on_the_other_images(name: str) -> None:
+    probe, adapter = probes.load(name)(), peaked("vit_tiny_patch16_224")
+    whole = probe.compute(fold(probe, adapter, [range(4)]))
+    assert all("image" in variable.dims for variable in whole.data_vars.values())
+    for image in (0, 3):
+        alone = probe.compute(fold(probe, adapter, [range(image, image + 1)]))
+        xr.testing.assert_allclose(whole.isel(image=[image]), alone, rtol=1e-6, atol=1e-7)
+        counts = {"n": alone.attrs.get("n"), "class_names": alone.attrs.get("class_names")}  # of all images of a run
+        assert {**whole.attrs, **{k: v for k, v in counts.items() if v is not None}} == alone.attrs
+        assert set(alone.attrs.get("class_names", ())) <= set(whole.attrs.get("class_names", ()))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("family", [*QUICK, "vit_base_patch16_siglip_224", "cait_xxs24_224", "resnet50"])
 def test_defined_or_says_why(name: str, family: str) -> None:
