@@ -48,7 +48,7 @@ def maps_of(batch: Batch, kind: str, target: Target) -> np.ndarray:
     if kind == "rollout":
         return fold(AttentionRollout(), batch)["rollout"].values[:, None]
     layer = spec.layers[-1]
-    attention = fold(AttentionMaps(layers=str(len(spec.layers) - 1)), batch)["attention"].isel(layer=0).values
+    attention = fold(AttentionMaps(layers="last"), batch)["attention"].isel(layer=0).values
     heads = attention[:, : layer.heads, : layer.grid[0], : layer.grid[1]].astype(np.float64)
     return heads if kind == "heads" else heads.mean(1, keepdims=True)
 
