@@ -17,6 +17,7 @@ import streamlit as st
 from dashboard.compute import asking
 from dashboard.compute.background import Background
 from dashboard.compute.jobs import Job
+from dashboard.controls import progress
 from dashboard.images import archives, gallery
 from dashboard.state import link
 from dashboard.state.selection import Selection
@@ -209,8 +210,8 @@ def _read_uploaded() -> None:
     link.put("set", name)
 
 
-@st.fragment(run_every=asking.POLL)
+@st.fragment(run_every=progress.POLL)
 def _wait(job: Job) -> None:
     if job.finished.is_set():
         st.rerun()
-    st.caption(asking.describe(job, 1))
+    st.caption(progress.describe(job, 1))

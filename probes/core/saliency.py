@@ -1,5 +1,6 @@
 """Maps of any kind by name, and how well a map picks out an object; see `probes.saliency_score`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,9 +54,8 @@ def maps_of(batch: Batch, kind: str, target: Target) -> np.ndarray:
 
 def _probe(kind: str) -> Probe:
     """The probe behind a kind of map that takes no gradient."""
-    if kind == "rollout":
-        return probes.load("attention-rollout")()
-    return probes.load("attention-maps")(layers="last")
+    make: Callable[..., Probe] = probes.load("attention-rollout" if kind == "rollout" else "attention-maps")
+    return make() if kind == "rollout" else make(layers="last")
 
 
 def fold(probe: Probe, batch: Batch) -> xr.Dataset:
