@@ -44,9 +44,9 @@ class AttentionSanity(Probe):
 
     Args:
         map: ``mean`` (last attention layer, CLS row, over heads), ``rollout``, or a method of attention-relevance.
-        target: what relevance explains: ``top`` (the class the intact network finds, kept throughout), a class, or
-            ``similarity``.
-        of: the image to be similar to; only with ``similarity``.
+        target: what relevance explains: ``top`` (the class the intact network finds, kept throughout), a class,
+            ``similarity``, or ``top-or-similarity``, which is the latter for a model without a classifier.
+        of: the image to be similar to; only with ``similarity`` and ``top-or-similarity``.
         seed: of the random weights.
 
     Returns:
@@ -96,7 +96,7 @@ class AttentionSanity(Probe):
             with torch.inference_mode(False), torch.no_grad():
                 randomise(adapter.module, parameters, self.seed)
             state.stages.append(name)
-            if self.target == "similarity":
+            if targets.meant(state.spec, self.target) == "similarity":
                 settled = self._target(adapter)  # the other image's embedding moves with the network
             batch = Batch(adapter, seen.images, seen.inputs, seen.originals)
             maps.append(maps_of(batch, self.map, settled)[:, 0])
@@ -126,7 +126,12 @@ class AttentionSanity(Probe):
                 "stage": np.arange(len(state.stages)),
                 "stage_name": ("stage", state.stages),
             },
-            attrs={"map": self.map, "target": self.target, "seed": self.seed, "n": len(images)},
+            attrs={
+                "map": self.map,
+                "target": targets.meant(state.spec, self.target),
+                "seed": self.seed,
+                "n": len(images),
+            },
         )
 
 

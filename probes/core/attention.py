@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from model_zoo.adapter import Geometry
 from model_zoo.layout import AttentionLayer
 
 BLOCK_BYTES = 4 * 2**20
@@ -56,6 +57,7 @@ class Attention:
         scale: factor of the scores.
         weights: (batch, heads, queries, keys) where the model wrote the softmax out. In a windowed layer the batch
             is image by window.
+        geometries: where the model's input lies in each of the images; empty where nobody said.
     """
 
     def __init__(
@@ -69,8 +71,9 @@ class Attention:
         bias: Tensor | None = None,
         scale: float = 1.0,
         weights: Tensor | None = None,
+        geometries: Sequence[Geometry] = (),
     ) -> None:
-        self.index, self.layer, self.images = index, layer, images
+        self.index, self.layer, self.images, self.geometries = index, layer, images, geometries
         self._bias = bias
         self._windows: Tensor | None = None
         self._weights = None if weights is None else _at_least_float32(weights)
@@ -117,6 +120,16 @@ class Attention:
             return AttentionRows(self.index, self.images, index, self._weights[:, :, chosen], source=self)
         weights, scores = self._softmax(chosen)
         return AttentionRows(self.index, self.images, index, weights, scores, self)
+
+    def row_of_each(self, queries: Sequence[int | None]) -> Tensor:
+        """One row an image, of its own query token: (images, heads, 1, keys); NaN where an image has none."""
+        asked = sorted({query for query in queries if query is not None})
+        weights = self.rows(asked).weights
+        each = weights.new_full((len(queries), weights.shape[1], 1, weights.shape[3]), math.nan)
+        for image, query in enumerate(queries):
+            if query is not None:
+                each[image, :, 0] = weights[image, :, asked.index(query)]
+        return each
 
     def blocks(self) -> Iterator[AttentionRows]:
         """All rows, in order, in blocks of a few MiB; no block is kept."""

@@ -35,7 +35,10 @@ class Probe(ABC):
         return spec.no_attention if "attention" in self.reads else None
 
     def queries(self, spec: ModelSpec, layer: int) -> slice | Sequence[int] | None:
-        """Query tokens wanted of an attention layer: ``slice(None)`` for all, None for none."""
+        """Query tokens wanted of an attention layer: ``slice(None)`` for all, None for none.
+
+        An empty sequence where they differ between images: then `update` takes them from the rows' ``source``.
+        """
         return slice(None)
 
     def taps(self, spec: ModelSpec) -> tuple[str, ...]:

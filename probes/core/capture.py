@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from model_zoo.adapter import Adapter
+from model_zoo.adapter import Adapter, Geometry
 from model_zoo.layout import Tap
 from probes.core.attention import Attention, AttentionRows
 
@@ -31,6 +31,7 @@ class Tokens:
         values: (images, tokens, channels), prefix tokens first; (images, 1, channels) for ``features`` and ``logits``.
         prefix: prefix tokens before the patches.
         grid: patches down and across; (1, 1) for ``features`` and ``logits``.
+        geometries: where the model's input lies in each of the images; empty where nobody said.
     """
 
     point: str
@@ -38,6 +39,7 @@ class Tokens:
     values: Tensor
     prefix: int
     grid: tuple[int, int]
+    geometries: Sequence[Geometry] = ()
 
     @property
     def patches(self) -> Tensor:
@@ -64,6 +66,11 @@ class Batch:
     originals: list[Image.Image]
     masks: Sequence[Callable[[], np.ndarray] | None] = ()
 
+    @property
+    def geometries(self) -> list[Geometry]:
+        """Where the model's input lies in each original."""
+        return [self.adapter.geometry(original.size) for original in self.originals]
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -80,6 +87,7 @@ def forward(
     on_attention: Callable[[Attention], None] | None = None,
     on_tokens: Callable[[Tokens], None] | None = None,
     points: Collection[str] = (),
+    geometries: Sequence[Geometry] = (),
 ) -> Tensor:
     """Run the model once and hand over what is asked for; return the logits (or features without a classifier).
 
@@ -93,6 +101,7 @@ def forward(
         on_attention: called once per attention layer.
         on_tokens: called once per point.
         points: canonical points to read.
+        geometries: where the input lies in each original, handed on; needed by probes that are asked for a point.
 
     Raises:
         ValueError: a point the model does not have.
@@ -103,13 +112,19 @@ def forward(
         raise ValueError(f"{adapter.spec.name} has no point {unknown[0]!r}; it has {', '.join(adapter.layout.taps)}")
     seen: Counter[str] = Counter()
     module: Any = adapter.module
+
+    def give(tokens: Tokens) -> None:
+        if on_tokens is not None:
+            with full_precision(adapter):
+                on_tokens(replace(tokens, geometries=geometries))
+
     with adapter.lock:
         with ExitStack() as stack:
             for point in points:
-                for handle in _tap(adapter, point, images, on_tokens, seen):
+                for handle in _tap(adapter, point, images, give, seen):
                     stack.callback(handle.remove)
             if on_attention or any(p.startswith(("query.", "key.", "value.")) for p in points):
-                watch = _Watch(adapter, images, on_attention, on_tokens, points, seen)
+                watch = _Watch(adapter, images, geometries, on_attention, give, points, seen)
                 for handle in watch.hooks():
                     stack.callback(handle.remove)
                 stack.enter_context(watch)
@@ -119,9 +134,7 @@ def forward(
     for point, values in (("features", features), ("logits", logits)):
         if point in points:
             seen[point] += 1
-            if on_tokens is not None:
-                with full_precision(adapter):
-                    on_tokens(Tokens(point, images, values.flatten(1).unsqueeze(1).detach(), 0, (1, 1)))
+            give(Tokens(point, images, values.flatten(1).unsqueeze(1).detach(), 0, (1, 1)))
     expected = set(points) | ({layer.name for layer in adapter.spec.layers} if on_attention else set())
     wrong = {name: seen[name] for name in sorted(expected) if seen[name] != 1}
     if wrong:
@@ -139,7 +152,7 @@ def full_precision(adapter: Adapter) -> AbstractContextManager[object]:
 
 
 def _tap(
-    adapter: Adapter, point: str, images: range, on_tokens: Callable[[Tokens], None] | None, seen: Counter[str]
+    adapter: Adapter, point: str, images: range, give: Callable[[Tokens], None], seen: Counter[str]
 ) -> list[RemovableHandle]:
     tap = adapter.layout.taps[point]
     if point in ("features", "logits") or point.startswith(("query.", "key.", "value.")):
@@ -147,9 +160,7 @@ def _tap(
 
     def take(value: Tensor) -> None:
         seen[point] += 1
-        if on_tokens is not None:
-            with full_precision(adapter):
-                on_tokens(_tokens(point, images, value.detach(), tap))
+        give(_tokens(point, images, value.detach(), tap))
 
     module = adapter.module.get_submodule(tap.module)
     if tap.side == "in":
@@ -172,14 +183,15 @@ class _Watch(TorchFunctionMode):
         self,
         adapter: Adapter,
         images: range,
+        geometries: Sequence[Geometry],
         on_attention: Callable[[Attention], None] | None,
-        on_tokens: Callable[[Tokens], None] | None,
+        give: Callable[[Tokens], None],
         points: Collection[str],
         seen: Counter[str],
     ) -> None:
         super().__init__()
-        self.adapter, self.images, self.points, self.seen = adapter, images, points, seen
-        self.on_attention, self.on_tokens = on_attention, on_tokens
+        self.adapter, self.images, self.geometries = adapter, images, geometries
+        self.on_attention, self.give, self.points, self.seen = on_attention, give, points, seen
         self.running: int | None = None
 
     def hooks(self) -> list[RemovableHandle]:
@@ -219,11 +231,10 @@ class _Watch(TorchFunctionMode):
             )
         for facet, tensor in (("query", query), ("key", key), ("value", value)):
             point = f"{facet}.{self.running}"
-            if point in self.points and self.on_tokens is not None:
+            if point in self.points:
                 self.seen[point] += 1
                 tokens = tensor.detach().transpose(1, 2).flatten(2)
-                with full_precision(self.adapter):
-                    self.on_tokens(_tokens(point, self.images, tokens, self.adapter.layout.taps[point]))
+                self.give(_tokens(point, self.images, tokens, self.adapter.layout.taps[point]))
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         self._take(query=query, key=key, bias=attn_mask, scale=scale)
 
@@ -234,7 +245,7 @@ class _Watch(TorchFunctionMode):
         self.seen[layer.name] += 1
         if self.on_attention is not None:
             with full_precision(self.adapter):
-                self.on_attention(Attention(self.running, layer, self.images, **given))
+                self.on_attention(Attention(self.running, layer, self.images, geometries=self.geometries, **given))
 
 
 def same_device(adapter: Adapter, inputs: Tensor) -> Tensor:

@@ -180,6 +180,7 @@ class Fold:
                 on_attention=(lambda seen: self._attention(attentive, seen)) if attentive else None,
                 on_tokens=lambda seen: self._tokens(tokens, seen),
                 points=self.points,
+                geometries=batch.geometries,
             )
         for reader in self._reading("batch"):
             reader.update(batch)

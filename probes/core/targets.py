@@ -12,6 +12,8 @@ from model_zoo.adapter import Adapter, ModelSpec
 from model_zoo.images import ImageError, ImageSource, sources
 
 Of = str | ImageSource
+EITHER = "top-or-similarity"
+"""The top class; for a model without a classifier the similarity to an image."""
 
 
 class Score(NamedTuple):
@@ -65,17 +67,25 @@ class Target:
 def check(target: str, of: Of | None) -> None:
     """Raise a ValueError of one sentence unless the two parameters go together and ``of`` is one image."""
     if not target.strip():
-        raise ValueError("target is empty; it must be top, a class (index or name) or similarity.")
-    if (target == "similarity") != (of is not None):
-        raise ValueError("target=similarity and of=IMAGE belong together: give both or neither.")
+        raise ValueError(f"target is empty; it must be top, a class (index or name), similarity or {EITHER}.")
+    if (target in ("similarity", EITHER)) != (of is not None):
+        raise ValueError(f"of=IMAGE belongs to target=similarity and target={EITHER}: give both or neither.")
     if isinstance(of, str):
         found = sources([of], limit=2)
         if len(found) != 1:
             raise ImageError(f"of is {of!r}; it must be one image, and this holds more.")
 
 
+def meant(spec: ModelSpec, target: str) -> str:
+    """What `EITHER` is for a model, ``top`` or ``similarity``; any other target itself."""
+    if target != EITHER:
+        return target
+    return "top" if spec.classes else "similarity"
+
+
 def undefined(spec: ModelSpec, target: str) -> str | None:
     """Say in one sentence why a model has no such target; None where it has."""
+    target = meant(spec, target)
     if target == "similarity":
         return None
     if not spec.classes:
@@ -103,6 +113,7 @@ def class_index(spec: ModelSpec, target: str) -> int | None:
 
 def resolve(adapter: Adapter, target: str, of: Of | None) -> Target:
     """The target for a model for which it is not `undefined`; runs the model once on ``of`` for a similarity."""
+    target = meant(adapter.spec, target)
     if target == "similarity" and of is not None:
         source = sources([of])[0] if isinstance(of, str) else of
         module: Any = adapter.module

@@ -258,3 +258,19 @@ def test_start_past_the_end(name: str, last: int) -> None:
     spec = model(name).spec
     assert AttentionRollout(start=last).undefined(spec) is None
     assert f"layers 0 to {last}" in (AttentionRollout(start=last + 1).undefined(spec) or "")
+
+
+@pytest.mark.parametrize(("start", "index"), [("0.5", 2), ("2", 2), ("0.0", 0), ("last", 3), ("1.0", 3)])
+def test_start_at_a_relative_depth(start: str, index: int) -> None:
+    name = "vit_tiny_patch16_224"  # four layers
+    found = AttentionRollout(start=start).compute(fold(AttentionRollout(start=start), model(name), [range(2)]))
+    reference = expected(name, AttentionRollout(start=index)).reshape(2, *model(name).spec.grid)
+    np.testing.assert_allclose(found.rollout, reference, rtol=1e-6, atol=1e-9)
+    assert found.attrs["start"] == index
+
+
+def test_a_relative_depth_is_over_the_layers_in_which_patches_ask() -> None:
+    found = AttentionRollout(start="1.0").compute(
+        fold(AttentionRollout(start="1.0"), model("vit_base_patch16_siglip_224"), [range(1)])
+    )
+    assert found.attrs["start"] == 2, "three blocks, then the pooling query"

@@ -105,6 +105,14 @@ def test_similarity_moves_with_the_network() -> None:
     assert found.attrs["target"] == "similarity"
 
 
+def test_one_target_for_models_with_and_without_a_classifier() -> None:
+    of = ImageSource("other", lambda: noise(1, seed=9)[0])
+    both = {"map": "chefer", "target": "top-or-similarity", "of": of}
+    classifier, encoder = peaked(MODEL), peaked("vit_small_patch14_reg4_dinov2")
+    assert result(classifier, **both).identical(result(classifier, map="chefer"))
+    assert result(encoder, **both).identical(result(encoder, map="chefer", target="similarity", of=of))
+
+
 @settings(max_examples=50, deadline=None)
 @given(hnp.arrays(float, (2, 12), elements=st.integers(0, 6).map(float)))
 def test_spearman_with_ties(pair: np.ndarray) -> None:
