@@ -99,6 +99,7 @@ class Shown:
         rows: one under the other, each an image under all models.
         scale: what the colours mean in panels and rows without a scale of their own.
         look: how maps are drawn.
+        legend: what colours stand for that no scale explains, drawn under the pictures: name to any CSS colour.
         notes: said under the pictures in small print.
         said: what the numbers say, with n and the convention; Markdown.
         charts: one under the other, or side by side where there are two.
@@ -109,6 +110,7 @@ class Shown:
     rows: Sequence[Row] = ()
     scale: Scale | None = None
     look: Look = field(default_factory=Look)
+    legend: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     said: str = ""
     charts: Sequence[Chart] = ()
@@ -140,6 +142,7 @@ class View(Generic[C]):
         asks_each: what is asked of each image alone; such a result is kept for the image and found again with others.
         images: which images the page takes.
         size: the models' own image size, or the whole image; ``linked`` where the page has the popover that chooses.
+        above: draws what comes between the controls and the pictures: overviews in which one picks what they show.
         below: draws what comes under the downloads: charts with controls of their own, tabs, an example.
     """
 
@@ -152,6 +155,7 @@ class View(Generic[C]):
     asks_each: Callable[[C], Sequence[Ask]] = lambda _: ()
     images: Images = field(default_factory=Images)
     size: Size | Literal["linked"] = "native"
+    above: Callable[[Answer[C], Shown], None] | None = None
     below: Callable[[Answer[C], Shown], None] | None = None
 
 
@@ -173,7 +177,11 @@ def draw(view: View[C]) -> None:
     outcome, each = asking.ask(view.asks(chosen), selection, each=view.asks_each(chosen), size=size)
     answer = Answer(chosen, selection, outcome, each)
     shown = view.shown(answer)
+    if view.above:
+        view.above(answer, shown)
     _rows(shown)
+    if shown.legend:
+        frame.legend(shown.legend)
     for note in filter(None, [cut, *shown.notes]):
         st.caption(note)
     progress.show(outcome)
