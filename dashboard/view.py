@@ -73,12 +73,14 @@ class Answer(Generic[C]):
         selection: models and images.
         outcome: what was asked of all images together.
         each: what was asked of each image alone, in the order of the images.
+        picture: the first image of the sidebar; of a page that takes sets it need not be in the set.
     """
 
     chosen: C
     selection: Selection
     outcome: Outcome
     each: Sequence[Outcome] = ()
+    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,28 +101,34 @@ class Shown:
         rows: one under the other, each an image under all models.
         scale: what the colours mean in panels and rows without a scale of their own.
         look: how maps are drawn.
+        legend: what colours stand for that no scale explains, drawn under the pictures: name to any CSS colour.
         notes: said under the pictures in small print.
         said: what the numbers say, with n and the convention; Markdown.
-        charts: one under the other, or side by side where there are two.
+        charts: one under the other, or side by side where there are two; first where there are no rows.
         table: the numbers to save: datasets by name, or what makes a table; None while there is nothing.
+        document: makes the SVG to save where that is no picture of the rows; None while there is nothing.
     """
 
     title: str
     rows: Sequence[Row] = ()
     scale: Scale | None = None
     look: Look = field(default_factory=Look)
+    legend: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     said: str = ""
     charts: Sequence[Chart] = ()
     table: Mapping[str, xr.Dataset] | Callable[[], pd.DataFrame] | None = None
+    document: Callable[[], str] | None = None
 
     @property
     def ready(self) -> bool:
         """Whether there is a picture to save."""
-        return any(panel.drawable for row in self.rows for panel in row.panels)
+        return self.document is not None or any(panel.drawable for row in self.rows for panel in row.panels)
 
     def svg(self) -> str:
-        """The rows as one picture for a slide."""
+        """What is shown as one picture for a slide."""
+        if self.document is not None:
+            return self.document()
         return export.rows_svg(
             self.rows, scale=self.scale, look=self.look, title=self.title, caption=export.plain(self.said)
         )
@@ -138,8 +146,10 @@ class View(Generic[C]):
         shown: makes pictures, sentence, charts and table of the answer; no widgets, so that a test can call it.
         asks: what is asked of all images together.
         asks_each: what is asked of each image alone; such a result is kept for the image and found again with others.
-        images: which images the page takes.
+        models: which models are asked, where these are not the selected ones.
+        images: which images the page takes; None for a page that is about the models alone.
         size: the models' own image size, or the whole image; ``linked`` where the page has the popover that chooses.
+        above: draws what comes between the controls and the pictures: overviews in which one picks what they show.
         below: draws what comes under the downloads: charts with controls of their own, tabs, an example.
     """
 
@@ -150,16 +160,19 @@ class View(Generic[C]):
     shown: Callable[[Answer[C]], Shown]
     asks: Callable[[C], Sequence[Ask]] = lambda _: ()
     asks_each: Callable[[C], Sequence[Ask]] = lambda _: ()
-    images: Images = field(default_factory=Images)
+    models: Callable[[C, Selection], Sequence[str]] = lambda _, selection: selection.models
+    images: Images | None = field(default_factory=Images)
     size: Size | Literal["linked"] = "native"
+    above: Callable[[Answer[C], Shown], None] | None = None
     below: Callable[[Answer[C], Shown], None] | None = None
 
 
 def draw(view: View[C]) -> None:
     """Draw the page of a view."""
-    takes = view.images
+    takes = view.images or Images()
     default = takes.default() if callable(takes.default) else takes.default
-    selection = sidebar(several=takes.several, default_images=default, most=takes.most)
+    selection = sidebar(images=view.images is not None, several=takes.several, default_images=default, most=takes.most)
+    picture = selection.images[0]
     frame.header(view.question)
     with frame.controls():
         if takes.set_default:
@@ -170,18 +183,26 @@ def draw(view: View[C]) -> None:
         cut = f"The first {takes.most} of the {len(selection.images)} chosen images are shown."
         selection = replace(selection, images=selection.images[: takes.most])
     size = map_options.linked_size() if view.size == "linked" else view.size
-    outcome, each = asking.ask(view.asks(chosen), selection, each=view.asks_each(chosen), size=size)
-    answer = Answer(chosen, selection, outcome, each)
+    asks, models = view.asks(chosen), view.models(chosen, selection)
+    outcome, each = asking.ask(asks, selection, each=view.asks_each(chosen), models=models, size=size)
+    answer = Answer(chosen, selection, outcome, each, picture)
     shown = view.shown(answer)
+    if view.above:
+        view.above(answer, shown)
     _rows(shown)
+    if shown.legend:
+        frame.legend(shown.legend)
     for note in filter(None, [cut, *shown.notes]):
         st.caption(note)
+    if not shown.rows:
+        _charts(shown.charts)
+        for ask in asks:
+            frame.states(outcome, ask.key)
     progress.show(outcome)
     if shown.said:
         st.markdown(shown.said)
-    for place, chart in zip(_places(len(shown.charts)), shown.charts, strict=True):
-        with place:
-            frame.chart(chart.figure, key=chart.key, alt=chart.alt)
+    if shown.rows:
+        _charts(shown.charts)
     table = shown.table
     frame.footer(
         view.help,
@@ -215,5 +236,8 @@ def _rows(shown: Shown) -> None:
             st.markdown(row.note)
 
 
-def _places(count: int) -> Sequence[st.delta_generator.DeltaGenerator]:
-    return st.columns([3, 2], gap="large") if count == 2 else [st.container() for _ in range(count)]
+def _charts(charts: Sequence[Chart]) -> None:
+    places = st.columns([3, 2], gap="large") if len(charts) == 2 else [st.container() for _ in charts]
+    for place, chart in zip(places, charts, strict=True):
+        with place:
+            frame.chart(chart.figure, key=chart.key, alt=chart.alt)

@@ -102,7 +102,12 @@ def visitor() -> str:
 
 
 def ask(
-    asks: Sequence[Ask], selection: Selection, *, each: Sequence[Ask] = (), size: Size = "native"
+    asks: Sequence[Ask],
+    selection: Selection,
+    *,
+    each: Sequence[Ask] = (),
+    models: Sequence[str] = (),
+    size: Size = "native",
 ) -> tuple[Outcome, tuple[Outcome, ...]]:
     """Ask for probes of every selected model, with one wait for all of them.
 
@@ -112,13 +117,15 @@ def ask(
         asks: wanted over all images together.
         selection: models and images.
         each: wanted of each image alone; kept for the image, and found again with other images.
+        models: who is asked; the selected models unless given.
         size: the models' own image size, or the whole image uncropped.
 
     Returns:
         the outcome over all images, with the work on everything that is missing; and one outcome an image for ``each``.
     """
-    together = _wanted(asks, selection.models, selection.images, size)
-    alone = [_wanted(each, selection.models, (image,), size) for image in selection.images] if each else []
+    asked = tuple(models) or selection.models
+    together = _wanted(asks, asked, selection.images, size)
+    alone = [_wanted(each, asked, (image,), size) for image in selection.images] if each else []
     found = _fetch([request for wanted in (together, *alone) for row in wanted.values() for request in row.values()])
     whole = _outcome(together, found, selection)
     missing, jobs, failures = _unfinished(found)
@@ -228,7 +235,8 @@ def _outcome(
     selection: Selection,
 ) -> Outcome:
     found = {request: everything[request] for row in wanted.values() for request in row.values()}
-    models = tuple(_model(model, row, found, selection) for model, row in wanted.items())
+    order = list(dict.fromkeys((*selection.models, *wanted)))
+    each = tuple(_model(model, row, found, models.colour(order.index(model))) for model, row in wanted.items())
     pairs = {
         (a, b): value.datasets[f"{a}+{b}"]
         for value in found.values()
@@ -236,11 +244,11 @@ def _outcome(
         for a, b in permutations(wanted, 2)
         if f"{a}+{b}" in value.datasets
     }
-    return Outcome(models, *_unfinished(found), pairs)
+    return Outcome(each, *_unfinished(found), pairs)
 
 
 def _model(
-    model: str, row: Mapping[str, Request], found: Mapping[Request, Result | Failure | Job], selection: Selection
+    model: str, row: Mapping[str, Request], found: Mapping[Request, Result | Failure | Job], colour: str
 ) -> ModelResult:
     spec: ModelSpec | None = None
     geometries: tuple[Geometry, ...] = ()
@@ -264,7 +272,7 @@ def _model(
     return ModelResult(
         model,
         models.title(model),
-        selection.colour(model),
+        colour,
         spec,
         geometries,
         datasets,

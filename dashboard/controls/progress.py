@@ -14,23 +14,30 @@ STAGES = {"": "starting", "download": "downloading weights", "build": "loading"}
 POLL = 0.4
 
 
-def show(outcome: Outcome) -> None:
-    """Say how far the work is, with a way to stop it, or to try again what failed; nothing when all is there."""
+def show(outcome: Outcome, *, part: str = "") -> None:
+    """Say how far the work is, with a way to stop it, or to try again what failed; nothing when all is there.
+
+    Args:
+        outcome: what was asked for.
+        part: names the part of the page that asked, where another part shows its own progress.
+    """
+    suffix = f"-{part}" if part else ""
     if outcome.jobs:
-        _live(outcome)
+        _live(outcome, suffix)
     elif outcome.failures:
         stopped = all(failure.stopped for failure in outcome.failures)
-        st.button("Compute" if stopped else "Try again", on_click=_again, args=(outcome.missing,), key="try_again")
+        label = "Compute" if stopped else "Try again"
+        st.button(label, on_click=_again, args=(outcome.missing,), key=f"try_again{suffix}")
 
 
 @st.fragment(run_every=POLL)
-def _live(outcome: Outcome) -> None:
+def _live(outcome: Outcome, suffix: str) -> None:
     if any(job.finished.is_set() for job in outcome.jobs):
         st.rerun()
     job = next((job for job in outcome.jobs if job.state == "running"), outcome.jobs[0])
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(job.fraction or 0.0, describe(job, len(outcome.jobs)))
-        st.button("Stop", on_click=_stop, args=(outcome,), key="stop", type="tertiary")
+        st.button("Stop", on_click=_stop, args=(outcome,), key=f"stop{suffix}", type="tertiary")
 
 
 def describe(job: Job, jobs: int) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -66,6 +67,17 @@ def chart(figure: go.Figure, *, key: str, alt: str) -> None:
         hoverlabel={"namelength": -1},
     )
     st.plotly_chart(figure, key=key, alt=alt, config=CHART_CONFIG)
+
+
+def legend(names: Mapping[str, str]) -> None:
+    """Draw names with their colours, any of CSS, beside each other."""
+    square = "display:inline-block;width:0.9rem;height:0.9rem;border-radius:2px;margin-right:0.4rem"
+    chips = "".join(
+        '<span style="display:inline-flex;align-items:center;margin-right:1.1rem">'
+        f'<span style="{square};background:{colour}"></span>{escape(name)}</span>'
+        for name, colour in names.items()
+    )
+    st.html(f'<div style="font-size:0.85rem;line-height:1.9">{chips}</div>')
 
 
 def states(outcome: Outcome, probe: str) -> None:

@@ -2,33 +2,30 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
-import streamlit as st
 import xarray as xr
 
 from dashboard.compute import asking
-from dashboard.compute.asking import ModelResult
-from dashboard.controls import choices, progress, token_layers
-from dashboard.controls.sidebar import sidebar
-from dashboard.draw import charts, export, frame, panels
+from dashboard.compute.asking import Ask, ModelResult
+from dashboard.controls import choices, token_layers
+from dashboard.draw import charts, panels
+from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
-from dashboard.draw.panels import Look, Panel
+from dashboard.draw.panels import Look, Panel, Row
 from dashboard.images import gallery
 from dashboard.state import models
 from dashboard.state.selection import Depth
-from dashboard.view import Page
+from dashboard.view import Answer, Chart, Page, Shown, View
 
-PAGE = Page("Logit lens", section="Representation", order=70)
-
+Colours = Mapping[str, tuple[int, int, int]]
 SHADES = (
     (68, 119, 170), (238, 136, 102), (34, 136, 51), (204, 187, 68), (170, 51, 119), (102, 204, 238), (138, 109, 59),
     (226, 226, 226),
 )  # fmt: skip
 """Colours of classes, told apart with any common colour vision; pointing at a patch names its class."""
-OPACITY = 0.9
+GREY = (128, 128, 128)
 HOW = """
 Every patch's token is taken out after the chosen layer and put through the model's own final norm and classifier, as
 if it were the end. The patch has **the colour of the class that it would be called**; the surer the answer,
@@ -50,10 +47,9 @@ NOT_SHOWN = """
 """
 
 
-def at_layer(dataset: xr.Dataset, depth: Depth | None) -> xr.Dataset:
+def at_layer(dataset: xr.Dataset, depth: Depth) -> xr.Dataset:
     """The chosen layer without padding."""
-    layers = dataset.sizes["layer"]
-    one = dataset.isel(image=0, layer=depth.index(layers) if depth else layers - 1)
+    one = dataset.isel(image=0, layer=depth.index(dataset.sizes["layer"]))
     return one.isel(y=slice(int(one["grid_height"])), x=slice(int(one["grid_width"])))
 
 
@@ -82,7 +78,7 @@ def legend(datasets: Iterable[xr.Dataset], always: Iterable[str] = ()) -> dict[s
     return dict(zip(list(dict.fromkeys([*always, *frequent])), SHADES, strict=False))
 
 
-def painted(dataset: xr.Dataset, shades: Mapping[str, tuple[int, int, int]]) -> tuple[np.ndarray, list[str]]:
+def painted(dataset: xr.Dataset, shades: Colours) -> tuple[np.ndarray, list[str]]:
     """RGBA (y, x, 4) of one layer, and what is said of each patch."""
     top, probability = dataset["top_class"].values, dataset["probability"].values
     rgba = np.zeros((*top.shape[:2], 4), np.uint8)
@@ -93,35 +89,31 @@ def painted(dataset: xr.Dataset, shades: Mapping[str, tuple[int, int, int]]) -> 
             for c, p in zip(top[place], probability[place], strict=True)
         ]
         texts.append(", ".join(answers[:3]))
-        rgba[place][:3] = shades.get(called(dataset, int(top[place][0])), (128, 128, 128))
+        rgba[place][:3] = shades.get(called(dataset, int(top[place][0])), GREY)
         rgba[place][3] = round(255 * (0.3 + 0.7 * float(probability[place][0]) ** 0.5))
     return rgba, texts
 
 
-def panel(model: ModelResult, depth: Depth | None, shades: Mapping[str, tuple[int, int, int]]) -> Panel:
+def panel(model: ModelResult, depth: Depth, shades: Colours) -> Panel:
     """One model's panel."""
     dataset = model.datasets.get("logit-lens")
-    geometry = model.geometries[0] if model.geometries else None
     if dataset is None:
-        text = model.message or "computing …"
-        return Panel(model.title, model.colour, geometry=geometry, message=text, waiting=not model.message)
+        return panels.pending(model)
     one = at_layer(dataset, depth)
     layer = int(one["layer"]) + 1
     if (one["top_class"].values < 0).all():
-        message = f"The classifier reads another width than that of layer {layer}: only later layers can be read."
-        return Panel(model.title, model.colour, geometry=geometry, message=message)
+        width = f"The classifier reads another width than that of layer {layer}: only later layers can be read."
+        return panels.pending(model, width)
     rgba, texts = painted(one, shades)
-    answer = int(one["cls_class"].values[0])
-    said = (
-        f" · CLS: {called(dataset, answer)} {number(float(one['cls_probability'].values[0]), 2)}" if answer >= 0 else ""
-    )
-    note = f"layer {layer} of {dataset.sizes['layer']}{said}"
-    return Panel(model.title, model.colour, note, geometry, rgba=rgba, texts=texts)
+    note, answer = f"layer {layer} of {dataset.sizes['layer']}", int(one["cls_class"].values[0])
+    if answer >= 0:
+        note += f" · CLS: {called(dataset, answer)} {number(float(one['cls_probability'].values[0]), 2)}"
+    return panels.of_model(model, note, rgba=rgba, texts=texts)
 
 
 def final_answer(dataset: xr.Dataset) -> int:
     """The class of CLS after the last layer, or without CLS the most frequent one of its patches."""
-    last = at_layer(dataset, None)
+    last = at_layer(dataset, choices.LAST)
     answer = int(last["cls_class"].values[0])
     if answer >= 0:
         return answer
@@ -131,30 +123,24 @@ def final_answer(dataset: xr.Dataset) -> int:
 
 def shares(dataset: xr.Dataset) -> np.ndarray:
     """Share of patches that say the final answer, per layer; NaN where a layer cannot be read."""
-    answer, found = final_answer(dataset), []
-    for layer in range(dataset.sizes["layer"]):
-        top = at_layer(dataset, Depth(layer + 1, dataset.sizes["layer"]))["top_class"].values[..., 0]
-        found.append(np.nan if (top < 0).all() else float((top == answer).mean()))
-    return np.array(found)
+    answer, layers = final_answer(dataset), dataset.sizes["layer"]
+    tops = (at_layer(dataset, Depth(i + 1, layers))["top_class"].values[..., 0] for i in range(layers))
+    return np.array([np.nan if (top < 0).all() else float((top == answer).mean()) for top in tops])
 
 
-def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], depth: Depth | None = None) -> go.Figure:
+def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], depth: Depth) -> go.Figure:
     """Over the layers: how many patches say what the model says in the end; the shown layer has a large mark."""
     relative = len({dataset.sizes["layer"] for dataset in datasets.values()}) > 1
     drawn = go.Figure()
     for index, (name, dataset) in enumerate(datasets.items()):
         values = shares(dataset)
-        shown = depth.index(len(values)) if depth else len(values) - 1
+        here = np.arange(len(values)) == depth.index(len(values))
         drawn.add_scatter(
             x=charts.positions(len(values), relative=relative),
             y=values,
             mode="lines+markers",
             line={"color": colours[name], "width": 2.5},
-            marker={
-                "symbol": models.MARKS[index % len(models.MARKS)],
-                "opacity": 1,
-                "size": np.where(np.arange(len(values)) == shown, 14, 8),
-            },
+            marker={"symbol": models.MARKS[index % len(models.MARKS)], "opacity": 1, "size": np.where(here, 14, 8)},
             name=f"{name}: {called(dataset, final_answer(dataset))}",
             customdata=np.arange(1, len(values) + 1),
             hovertemplate=f"{name}<br>layer %{{customdata}}: %{{y:.3f}} of the patches<extra></extra>",
@@ -173,60 +159,42 @@ def unread(datasets: Mapping[str, xr.Dataset]) -> str:
     return f"No point for {', '.join(said)}: their width is not the one that the classifier reads." if said else ""
 
 
-def reading(datasets: Mapping[str, xr.Dataset], depth: Depth | None) -> str:
+def reading(datasets: Mapping[str, xr.Dataset], depth: Depth) -> str:
     """What the shown layer says."""
     said = []
     for name, dataset in datasets.items():
-        share = shares(dataset)[depth.index(dataset.sizes["layer"]) if depth else -1]
-        answer = called(dataset, final_answer(dataset))
+        share = shares(dataset)[depth.index(dataset.sizes["layer"])]
         if np.isfinite(share):
+            answer = called(dataset, final_answer(dataset))
             said.append(f"**{name}**: {number(100 * share)}% of the patches say its final answer, “{answer}”")
-    return (
-        "; ".join(said) + " (n = 1 image; final answer: CLS after the last layer, else most patches)." if said else ""
-    )
+    convention = " (n = 1 image; final answer: CLS after the last layer, else most patches)."
+    return "; ".join(said) + convention if said else ""
 
 
-def page() -> None:
-    """Draw the page."""
-    selection = sidebar()
-    frame.header("What would each patch be called?")
-    row = frame.controls()
-    outcome = asking.compute({"logit-lens": {"ranks": 5}}, selection)
-    with row:
-        able = [model.spec for model in outcome.models if "logit-lens" in model.datasets]
-        depth = choices.layer(able)
+def shown(answer: Answer[Depth]) -> Shown:
+    """Patches in the colours of their classes, and over the layers how many say the final answer."""
+    depth, outcome, picture = answer.chosen, answer.outcome, answer.selection.images[0]
     ready = outcome.ready("logit-lens")
-    finals = [called(dataset, final_answer(dataset)) for dataset in ready.values()]
-    shades = legend(ready.values(), finals)
-    drawn = [panel(model, depth, shades) for model in outcome.models]
-    look = Look(opacity=OPACITY, columns=token_layers.columns(len(drawn)))
-    picture = selection.images[0]
-    panels.patch_panels(picture, drawn, scale=None, look=look, key="lens")
-    if shades:
-        chips = "".join(
-            '<span style="display:inline-flex;align-items:center;margin-right:1.1rem"><span style="width:0.9rem;'
-            f'height:0.9rem;border-radius:2px;margin-right:0.4rem;background:rgb{colour}"></span>{escape(name)}</span>'
-            for name, colour in shades.items()
-        )
-        st.html(
-            f'<div style="font-size:0.85rem;line-height:1.9">{chips}<span style="opacity:0.7">grey: others</span></div>'
-        )
-    progress.show(outcome)
-    said = reading(ready, depth) if ready else ""
-    if ready:
-        st.markdown(said)
-        frame.chart(
-            figure(ready, outcome.colours, depth), key="shares", alt="Patches that say the final answer, over layers"
-        )
-        if missing := unread(ready):
-            st.caption(missing)
-    heading = f"{gallery.title(picture)}: what each patch would be called"
-    frame.footer(
-        frame.Help(HOW, FORMULA, NOT_SHOWN),
-        name="logit-lens",
-        svg=(lambda: export.svg(picture, drawn, scale=None, look=look, title=heading, caption=said)) if ready else None,
-        png=(lambda: export.png(export.svg(picture, drawn, scale=None, look=look, title=heading, caption=said)))
-        if ready
-        else None,
-        csv=(lambda: frame.csv({n: d[["top_class", "probability"]] for n, d in ready.items()})) if ready else None,
+    shades = legend(ready.values(), [called(dataset, final_answer(dataset)) for dataset in ready.values()])
+    missing = unread(ready)
+    over = "Patches that say the final answer, over layers"
+    return Shown(
+        f"{gallery.title(picture)}: what each patch would be called",
+        [Row(picture, [panel(model, depth, shades) for model in outcome.models])],
+        look=Look(opacity=0.9, columns=token_layers.columns(len(outcome.models))),
+        legend={name: f"rgb{shade}" for name, shade in (shades | {"others": GREY}).items()} if shades else {},
+        notes=[missing] if missing else (),
+        said=reading(ready, depth),
+        charts=[Chart(figure(ready, outcome.colours, depth), "shares", over)] if ready else (),
+        table={name: dataset[["top_class", "probability"]] for name, dataset in ready.items()},
     )
+
+
+VIEW = View(
+    Page("Logit lens", section="Representation", order=70),
+    "What would each patch be called?",
+    Help(HOW, FORMULA, NOT_SHOWN),
+    controls=lambda selection: choices.layer(asking.known(selection)),
+    shown=shown,
+    asks=lambda _: [Ask("logit-lens", {"ranks": 5})],
+)

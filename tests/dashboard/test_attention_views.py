@@ -5,11 +5,11 @@ import pytest
 import torch
 import xarray as xr
 
-from dashboard.compute.asking import ModelResult
+from dashboard.draw import frame
 from dashboard.views import token_norms
 from dashboard.views.distance import head_picker
 from dashboard.views.distance import view as distance
-from dashboard.views.heads import mosaic
+from dashboard.views.heads import mosaic, overview
 from dashboard.views.heads import view as heads
 from dashboard.views.rollout import toy
 from dashboard.views.rollout import view as rollout
@@ -203,19 +203,18 @@ def test_one_scale_for_all_models_ends_where_few_weights_lie_above():
 
 def test_a_chosen_head_goes_into_the_link_and_nonsense_falls_back(monkeypatch):
     held: dict[str, tuple[str, ...]] = {}
-    monkeypatch.setattr(heads.link, "get", lambda name: held.get(name, ()))
-    monkeypatch.setattr(heads.link, "put", lambda name, *values: held.__setitem__(name, values))
-    heads.choose(1, 5, 2)
+    monkeypatch.setattr(overview.link, "get", lambda name: held.get(name, ()))
+    monkeypatch.setattr(overview.link, "put", lambda name, *values: held.__setitem__(name, values))
+    overview.choose(1, 5, 2)
     assert held["heads"] == ("-", "5.2")
-    heads.choose(0, 12, 1)
+    overview.choose(0, 12, 1)
     assert held["heads"] == ("12.1", "5.2")
-    assert [heads.linked_head(i) for i in range(3)] == [(12, 1), (5, 2), None]
+    assert [overview.linked_head(i) for i in range(3)] == [(12, 1), (5, 2), None]
     dataset = xr.Dataset({"attention": attention()})
-    model = ModelResult("m", "m", "#000", None, (), {"attention-maps": dataset})
-    assert heads.chosen_head(model, 1) == (2, 0)  # layer 5 of 3, which has one head
+    assert overview.chosen_head(dataset, 1) == (2, 0)  # layer 5 of 3, which has one head
     for nonsense in ("x", "3", "0.0", "²..1", "-1.2"):
         held["heads"] = (nonsense,)
-        layer, head = heads.chosen_head(model, 0)
+        layer, head = overview.chosen_head(dataset, 0)
         assert 0 <= layer < 3
         assert head == 0
 
@@ -227,8 +226,8 @@ def test_the_table_of_heads_names_every_weight_of_every_layer():
         {"attention": (names, values)},
         coords={"head_count": ("layer", [3, 3]), "grid_height": ("layer", [2, 2]), "grid_width": ("layer", [2, 2])},
     )
-    lines = heads.all_layers({"ViT": dataset})
-    assert lines[0] == "model,layer,head,row,column,attention_weight\n"
+    lines = frame.csv(heads.table({"ViT": dataset})).splitlines()
+    assert lines[0] == "model,layer,head,row,column,attention_weight"
     assert len(lines) == 1 + values.size
-    assert lines[1] == '"ViT",1,1,1,1,0\n'
-    assert lines[-1] == f'"ViT",2,3,2,2,{values.max():g}\n'
+    assert lines[1] == "ViT,1,1,1,1,0"
+    assert lines[-1] == f"ViT,2,3,2,2,{values.max():g}"

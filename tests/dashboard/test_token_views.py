@@ -8,7 +8,7 @@ import xarray as xr
 
 from dashboard.compute.asking import ModelResult, Outcome
 from dashboard.compute.jobs import Job
-from dashboard.controls import token_layers
+from dashboard.controls import choices, token_layers
 from dashboard.draw import export, panels
 from dashboard.draw.panels import Look, Panel
 from dashboard.draw.stacked import stacked
@@ -198,7 +198,7 @@ def lens(cls=True):
 
 
 def test_each_patch_has_the_colour_of_its_class_and_the_surer_the_stronger():
-    one = logit_lens.at_layer(lens(), None)
+    one = logit_lens.at_layer(lens(), choices.LAST)
     shades = logit_lens.legend([lens()], ["electric ray"])
     assert list(shades) == ["electric ray", "tench"]  # of all layers: a class keeps its colour
     assert len(set(logit_lens.SHADES)) == len(logit_lens.SHADES)
@@ -216,14 +216,14 @@ def test_shares_of_the_final_answer_over_the_layers():
     assert np.isnan(values[0])
     assert values[1:].tolist() == [0, 0.5]
     assert logit_lens.final_answer(lens(cls=False)) == 0
-    drawn = logit_lens.figure({"A": lens()}, {"A": "#0072B2"})
+    drawn = logit_lens.figure({"A": lens()}, {"A": "#0072B2"}, choices.LAST)
     assert drawn.data[0].name == "A: electric ray"
     assert list(drawn.data[0].marker.size) == [8, 8, 14]
     assert list(logit_lens.figure({"A": lens()}, {"A": "#0072B2"}, Depth(2, 3)).data[0].marker.size) == [8, 14, 8]
     assert logit_lens.unread({"A": lens()}).startswith("No point for layer 1 of A: ")
     assert logit_lens.unread({"A": lens().isel(layer=[1, 2])}) == ""
     assert "share, 0 to 1" in drawn.layout.yaxis.title.text
-    assert "50% of the patches say its final answer, “electric ray”" in logit_lens.reading({"A": lens()}, None)
+    assert "50% of the patches say its final answer, “electric ray”" in logit_lens.reading({"A": lens()}, choices.LAST)
 
 
 def test_a_layer_of_another_width_says_so():

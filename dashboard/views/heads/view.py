@@ -1,29 +1,27 @@
 """All heads of all layers of a model as one picture, and the chosen ones enlarged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from dashboard.compute.asking import ModelResult, Outcome
-from dashboard.controls import choices, map_options, progress
+from dashboard.compute.asking import Ask, ModelResult
+from dashboard.controls import choices, map_options
 from dashboard.controls.map_options import MapOptions
-from dashboard.controls.sidebar import sidebar
-from dashboard.draw import charts, export, frame, head_maps, panels, sentences
+from dashboard.draw import charts, frame, head_maps, panels, sentences
+from dashboard.draw.charts import ATTENTION_STATISTICS
+from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
-from dashboard.draw.panels import Panel, Scale
+from dashboard.draw.panels import Panel, Row, Scale
 from dashboard.images import gallery
-from dashboard.state import link
-from dashboard.view import Page
-from dashboard.views.compare.below import STATISTICS
-from dashboard.views.compare.view import QUERY_TEXT, attention, layer_lines
-from dashboard.views.heads import mosaic
+from dashboard.state.selection import Point, Selection
+from dashboard.view import Answer, Page, Shown, View
+from dashboard.views.heads import overview
+from dashboard.views.heads.mosaic import Tile, tiles
 
-PAGE = Page("All heads", section="Attention", order=10)
-
-WIDE = 1080
-"""Pixels that a mosaic over the whole page is wide, about."""
 SCALES = {"shared": "one for all", "own": "each map its own"}
 HOW = """
 **Every map of a model in one picture**: layers from left to right, heads from top to bottom. Yellow patches receive
@@ -51,165 +49,125 @@ NOT_SHOWN = """
 """
 
 
-def linked_head(index: int) -> tuple[int, int] | None:
-    """Layer and head, from 1, that the link names for the n-th model; None when it names none."""
-    layer, _, head = (*link.get("heads"), *[""] * (index + 1))[index].partition(".")
-    if not (layer.isascii() and layer.isdigit() and head.isascii() and head.isdigit()):
-        return None
-    return int(layer[:4]), int(head[:4])
+@dataclass(frozen=True)
+class Chosen:
+    """What the controls say: whose attention, the clicked point, key of ``SCALES``, and how enlarged maps look."""
+
+    query: str
+    point: Point | None
+    scales: str
+    maps: MapOptions
 
 
-def choose(index: int, layer: int, head: int) -> None:
-    """Put the n-th model's layer and head, from 1, into the link."""
-    linked = [*link.get("heads"), *["-"] * (index + 1)]
-    linked[index] = f"{layer}.{head}"
-    link.put("heads", *linked[: max(len(link.get("heads")), index + 1)])
-
-
-def chosen_head(model: ModelResult, index: int) -> tuple[int, int]:
-    """Layer and head, from 0, of the n-th model: the link's, else the first of the last layer."""
-    dataset = model.datasets["attention-maps"]
-    layers, heads = dataset.sizes["layer"], dataset["head_count"].values
-    layer, head = linked_head(index) or (layers, 1)
-    layer = min(max(layer, 1), layers)
-    return layer - 1, min(max(head, 1), int(heads[layer - 1])) - 1
-
-
-def overview(model: ModelResult, index: int, tiles: list[mosaic.Tile], high: float | None, width: int) -> None:
-    """Draw one model's mosaic, some pixels wide; a click is put into the link."""
-    key = f"mosaic-{index}"
-    st.html(f'<div style="border-top:4px solid {model.colour};padding-top:4px"></div>')
-    st.markdown(f"**{model.title}**")
-
-    def picked() -> None:
-        points = (st.session_state.get(key) or {}).get("selection", {}).get("points", [])
-        if points:
-            choose(index, int(points[0]["x"]), int(points[0]["y"]))
-
-    figure = mosaic.figure(tiles, high, model.colour, chosen_head(model, index))
-    layers, heads = len({t.layer for t in tiles}), len({t.head for t in tiles})
-    rows, columns = tiles[0].values.shape
-    height = int(60 + width * heads * rows / (layers * columns))
-    figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 8, "b": 8}, font={"size": 13})
-    alt = f"All attention maps of {model.title}, {layers} layers by {heads} heads"
-    st.plotly_chart(figure, key=key, alt=alt, on_select=picked, selection_mode="points", config=frame.CHART_CONFIG)
-
-
-def enlarged(model: ModelResult, index: int, chosen: MapOptions) -> Panel:
-    """The chosen head of one model as a panel."""
-    geometry = model.geometries[0] if model.geometries else None
-    if "attention-maps" not in model.datasets:
-        message = model.message or "computing …"
-        return Panel(model.title, model.colour, geometry=geometry, message=message, waiting=model.waiting)
-    layer, head = chosen_head(model, index)
-    values = head_maps.layer_heads(model.datasets["attention-maps"]["attention"], layer)[head]
-    note = f"layer {layer + 1}, head {head + 1}"
+def panel(model: ModelResult, index: int, chosen: MapOptions) -> Panel:
+    """The chosen head of the n-th model, enlarged."""
+    dataset = model.datasets.get("attention-maps")
+    if dataset is None:
+        return panels.pending(model)
+    layer, head = overview.chosen_head(dataset, index)
+    values = head_maps.layer_heads(dataset["attention"], layer)[head]
     if not np.isfinite(values).all():
-        return Panel(model.title, model.colour, note, geometry, message="No such token asks in this layer.")
-    return Panel(
-        model.title,
-        model.colour,
-        note,
-        geometry,
-        values,
-        mask=head_maps.mass_mask(values, chosen.tau) if chosen.show != "map" else None,
-        contour_only=chosen.show == "both",
-        scale=None if chosen.shared else Scale.over([values], "attention weight"),
-    )
+        nobody = str(dataset["query_used"].values[layer]) == "none"
+        outside = "The point lies outside this model's crop."
+        return panels.pending(model, "No such token asks in this layer." if nobody else outside)
+    own = None if chosen.shared else Scale.over([values], "attention weight")
+    return panels.of_model(model, f"layer {layer + 1}, head {head + 1}", values, scale=own, **chosen.masked(values))
 
 
-def most_focused(tiles: Mapping[str, list[mosaic.Tile]], tau: float) -> str:
+def most_focused(groups: Mapping[str, Sequence[Tile]], tau: float) -> str:
     """Which head of each model concentrates most, a sentence a model."""
     said = []
-    for name, group in tiles.items():
+    for name, group in groups.items():
         counts = [int(head_maps.mass_mask(tile.values, tau).sum()) for tile in group]
         first = group[int(np.argmin(counts))]
-        size = first.values.size
         said.append(
-            f"**{name}**: {sentences.percent(tau)} of what goes to patches falls on {min(counts)} of {size} in head "
-            f"{first.head + 1} of layer {first.layer + 1}, the most focused of {len(group)}; on "
-            f"{number(float(np.median(counts)))} in the median head."
+            f"**{name}**: {sentences.percent(tau)} of what goes to patches falls on {min(counts)} of "
+            f"{first.values.size} in head {first.head + 1} of layer {first.layer + 1}, the most focused of "
+            f"{len(group)}; on {number(float(np.median(counts)))} in the median head."
         )
     return "  \n".join(said)
 
 
-def statistics(outcome: Outcome) -> None:
+def table(ready: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """The maps of every layer: model, layer, head, row and column from 1, attention weight."""
+    parts = [
+        head_maps.table(dataset["attention"], layer).assign(model=name)
+        for name, dataset in ready.items()
+        for layer in range(dataset.sizes["layer"])
+    ]
+    together = pd.concat(parts, ignore_index=True)
+    together.insert(0, "model", together.pop("model"))
+    return together
+
+
+def controls(selection: Selection) -> Chosen:
+    """Draw query, colours of the overview, and how enlarged maps look."""
+    query, point = choices.query()
+    return Chosen(query, point, choices.one_of("Colours of the overview", SCALES, "overview"), map_options.popover())
+
+
+def shown(answer: Answer[Chosen]) -> Shown:
+    """The chosen head of each model, and which one is the most focused."""
+    chosen, outcome, picture = answer.chosen, answer.outcome, answer.selection.images[0]
+    drawn = [panel(model, i, chosen.maps) for i, model in enumerate(outcome.models)]
+    row = Row(picture, drawn, point=chosen.point, clickable=True)
+    ready = outcome.ready("attention-maps")
+    groups = {name: found for name, dataset in ready.items() if (found := tiles(dataset["attention"]))}
+    said = f"Query: {choices.QUERY_TEXT[chosen.query]}; n = 1 image, weights as used."
+    return Shown(
+        f"{gallery.title(picture)}: chosen heads",
+        [row],
+        scale=panels.shared_scale([row], "attention weight") if chosen.maps.shared else None,
+        look=chosen.maps.look,
+        said=f"{most_focused(groups, chosen.maps.tau)}  \n{said}",
+        table=(lambda: table(ready)) if ready else None,
+    )
+
+
+def above(answer: Answer[Chosen], _: Shown) -> None:
+    """Every map of every model, to be clicked."""
+    chosen = answer.chosen
+    high = overview.draw(answer.outcome, shared=chosen.scales == "shared")
+    ends = f"All colours end at {number(high)}, the 99th percentile." if high else "Every map has a scale of its own."
+    st.caption(f"{ends} Query: {choices.QUERY_TEXT[chosen.query]}, or the mean over patches in layers without CLS.")
+
+
+def statistics(answer: Answer[Chosen], _: Shown) -> None:
     """Charts of entropy, mutual information and mass a token type, two in a row."""
-    ready = outcome.ready("attention-statistics")
+    ready = answer.outcome.ready("attention-statistics")
     if not ready:
         return
     st.subheader("How spread, how alike, onto which tokens", anchor=False)
-    has = [n for n in STATISTICS if any(bool(d[n].notnull().any()) for d in ready.values()) and n != "entropy"]
+    has = [
+        name
+        for name in ATTENTION_STATISTICS
+        if name != "entropy" and any(dataset[name].notnull().any() for dataset in ready.values())
+    ]
     columns = st.columns(2, gap="large")
     for place, name in enumerate(has):
-        drawn = charts.over_layers(ready, name, outcome.colours, label=STATISTICS[name])
+        label = ATTENTION_STATISTICS[name]
+        drawn = charts.over_layers(ready, name, answer.outcome.colours, label=label)
         units = "fraction of the largest possible" if name == "entropy_normalised" else "fraction of attention"
         drawn.update_yaxes(title="fraction" if name == "nmi" else units)
         drawn.update_layout(height=280, showlegend=False)
         with columns[place % 2]:
-            st.markdown(f"**{STATISTICS[name][0].upper()}{STATISTICS[name][1:]}**")
-            frame.chart(drawn, key=f"statistic-{name}", alt=f"{STATISTICS[name]} over the layers")
+            st.markdown(f"**{label[0].upper()}{label[1:]}**")
+            frame.chart(drawn, key=f"statistic-{name}", alt=f"{label} over the layers")
     n = next(iter(ready.values())).attrs.get("n", 1)
     st.caption(f"A small point a head, the line the mean of a layer; colours as in the sidebar. n = {n} image.")
 
 
-def page() -> None:
-    """Draw the page."""
-    selection = sidebar()
-    frame.header("What does every head look at?")
-    row = frame.controls()
-    query, point = choices.linked_query()
-    outcome = attention(selection, query, point)
-    with row:
-        choices.query()
-        scales = st.segmented_control(
-            "Colours of the overview",
-            list(SCALES),
-            default="shared",
-            required=True,
-            key="overview",
-            bind="query-params",
-            format_func=SCALES.__getitem__,
-        )
-        chosen = map_options.popover()
-    there = [(i, model) for i, model in enumerate(outcome.models) if "attention-maps" in model.datasets]
-    tiles = {model.title: mosaic.tiles(model.datasets["attention-maps"]["attention"]) for _, model in there}
-    high = mosaic.ceiling(list(tiles.values())) if scales == "shared" else None
-    columns = st.columns(2 if len(there) > 1 else 1, gap="large")
-    for place, (index, model) in enumerate(there):
-        with columns[place % len(columns)]:
-            overview(model, index, tiles[model.title], high, WIDE if len(columns) == 1 else WIDE // 2 - 50)
-    frame.states(outcome, "attention-maps")
-    ends = f"All colours end at {number(high)}, the 99th percentile." if high else "Every map has a scale of its own."
-    st.caption(f"{ends} Query: {QUERY_TEXT[query]}, or the mean over patches in layers without CLS.")
-    progress.show(outcome)
-    drawn = [enlarged(model, i, chosen) for i, model in enumerate(outcome.models)]
-    arrays = [p.values for p in drawn if p.values is not None]
-    scale = Scale.over(arrays, "attention weight") if arrays and chosen.shared else None
-    picture = selection.images[0]
-    panels.patch_panels(picture, drawn, scale=scale, look=chosen.look, key="heads", point=point, on_pick=choices.pick)
-    said = most_focused(tiles, chosen.tau) + f"  \nQuery: {QUERY_TEXT[query]}; n = 1 image, weights as used."
-    st.markdown(said)
-    ready = outcome.ready("attention-maps")
-
-    def document() -> str:
-        title = f"{gallery.title(picture)}: chosen heads"
-        return export.svg(picture, drawn, scale=scale, look=chosen.look, title=title, caption=said.replace("*", ""))
-
-    frame.footer(
-        frame.Help(HOW, FORMULA, NOT_SHOWN),
-        name=f"heads-{picture.replace(':', '-')}",
-        png=(lambda: export.png(document())) if ready else None,
-        svg=document if ready else None,
-        csv=(lambda: "".join(all_layers(ready))) if ready else None,
-    )
-    statistics(outcome)
-
-
-def all_layers(ready: Mapping[str, xr.Dataset]) -> list[str]:
-    """The maps of every layer as lines of CSV, one header."""
-    lines = ["model,layer,head,row,column,attention_weight"]
-    for name, dataset in ready.items():
-        for layer in range(dataset.sizes["layer"]):
-            lines.extend(layer_lines(name, dataset, layer))
-    return [line + "\n" for line in lines]
+VIEW = View(
+    Page("All heads", section="Attention", order=10),
+    "What does every head look at?",
+    Help(HOW, FORMULA, NOT_SHOWN),
+    controls,
+    shown,
+    asks=lambda chosen: [
+        Ask("attention-maps", {"query": choices.asked(chosen.query, chosen.point)}),
+        Ask("attention-statistics"),
+    ],
+    size="linked",
+    above=above,
+    below=statistics,
+)

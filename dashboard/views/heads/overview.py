@@ -1,0 +1,80 @@
+"""Every map of every model as pictures to be clicked; the link holds which head of each model is chosen."""
+
+import streamlit as st
+import xarray as xr
+
+from dashboard.compute.asking import ModelResult, Outcome
+from dashboard.draw import frame
+from dashboard.state import link
+from dashboard.views.heads import mosaic
+from dashboard.views.heads.mosaic import Tile
+
+WIDE = 1080
+"""Pixels that a mosaic over the whole page is wide, about."""
+
+
+def draw(outcome: Outcome, *, shared: bool) -> float | None:
+    """Draw a mosaic for each model that has maps.
+
+    Args:
+        outcome: attention maps.
+        shared: all colours end at the same value.
+
+    Returns:
+        That value; None where every map has a scale of its own.
+    """
+    groups = {
+        index: tiles
+        for index, model in enumerate(outcome.models)
+        if "attention-maps" in model.datasets and (tiles := mosaic.tiles(model.datasets["attention-maps"]["attention"]))
+    }
+    high = mosaic.ceiling(list(groups.values())) if shared else None
+    columns = st.columns(2 if len(groups) > 1 else 1, gap="large")
+    for place, (index, tiles) in enumerate(groups.items()):
+        with columns[place % len(columns)]:
+            _mosaic(outcome.models[index], index, tiles, high, WIDE if len(columns) == 1 else WIDE // 2 - 50)
+    frame.states(outcome, "attention-maps")
+    return high
+
+
+def linked_head(index: int) -> tuple[int, int] | None:
+    """Layer and head, from 1, that the link names for the n-th model; None when it names none."""
+    layer, _, head = (*link.get("heads"), *[""] * (index + 1))[index].partition(".")
+    if not (layer.isascii() and layer.isdigit() and head.isascii() and head.isdigit()):
+        return None
+    return int(layer[:4]), int(head[:4])
+
+
+def choose(index: int, layer: int, head: int) -> None:
+    """Put the n-th model's layer and head, from 1, into the link."""
+    linked = [*link.get("heads"), *["-"] * (index + 1)]
+    linked[index] = f"{layer}.{head}"
+    link.put("heads", *linked[: max(len(link.get("heads")), index + 1)])
+
+
+def chosen_head(dataset: xr.Dataset, index: int) -> tuple[int, int]:
+    """Layer and head, from 0, of the n-th model: the link's, else the first of the last layer."""
+    layers, heads = dataset.sizes["layer"], dataset["head_count"].values
+    layer, head = linked_head(index) or (layers, 1)
+    layer = min(max(layer, 1), layers)
+    return layer - 1, min(max(head, 1), int(heads[layer - 1])) - 1
+
+
+def _mosaic(model: ModelResult, index: int, tiles: list[Tile], high: float | None, width: int) -> None:
+    """Draw one model's mosaic, some pixels wide; a click is put into the link."""
+    key = f"mosaic-{index}"
+    st.html(f'<div style="border-top:4px solid {model.colour};padding-top:4px"></div>')
+    st.markdown(f"**{model.title}**")
+
+    def picked() -> None:
+        points = (st.session_state.get(key) or {}).get("selection", {}).get("points", [])
+        if points:
+            choose(index, int(points[0]["x"]), int(points[0]["y"]))
+
+    figure = mosaic.figure(tiles, high, model.colour, chosen_head(model.datasets["attention-maps"], index))
+    layers, heads = len({t.layer for t in tiles}), len({t.head for t in tiles})
+    rows, columns = tiles[0].values.shape
+    height = int(60 + width * heads * rows / (layers * columns))
+    figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 8, "b": 8}, font={"size": 13})
+    alt = f"All attention maps of {model.title}, {layers} layers by {heads} heads"
+    st.plotly_chart(figure, key=key, alt=alt, on_select=picked, selection_mode="points", config=frame.CHART_CONFIG)
