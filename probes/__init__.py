@@ -14,12 +14,14 @@ INFRASTRUCTURE = frozenset(
         "gradients",
         "hsic",
         "layers",
+        "moments",
         "output",
         "perturbation",
         "precision",
         "relevance",
         "runner",
         "saliency",
+        "stacking",
         "targets",
     }
 )

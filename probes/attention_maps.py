@@ -12,6 +12,7 @@ from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
 from probes.attention import AttentionRows
 from probes.base import Probe, layer_coordinates
+from probes.stacking import stack
 
 
 @dataclass
@@ -134,12 +135,8 @@ class AttentionMaps(Probe):
         images = sorted({image for image, _ in state.sums})
         heads = max(layer.heads for layer in spec.layers)
         height, width = (max(layer.grid[i] for layer in spec.layers) for i in (0, 1))
-        values = np.full((len(images), len(chosen), heads, height, width), np.nan, np.float32)
-        for (image, index), total in state.sums.items():
-            layer = spec.layers[index]
-            gh, gw = layer.grid
-            place = values[images.index(image), chosen.index(index), : layer.heads, :gh, :gw]
-            place[...] = total.reshape(layer.heads, gh, gw)
+        maps = {(i, layer): total.reshape(-1, *spec.layers[layer].grid) for (i, layer), total in state.sums.items()}
+        values = stack(maps, (images, chosen), (heads, height, width))
         coordinates = xr.Dataset(coords=layer_coordinates(spec)).isel(layer=chosen).coords
         return xr.Dataset(
             {

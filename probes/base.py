@@ -16,8 +16,8 @@ READS = frozenset({"attention", "tokens", "batch", "weights"})
 class Probe(ABC):
     """One measurement. Concrete probes are frozen dataclasses whose fields are the parameters.
 
-    States are sums or are keyed by image, so that they merge across batches, shards and machines; sums are kept in
-    float64. A probe never sees a whole run at once.
+    States are sums and moments (`probes.moments`) or are keyed by image, so that they merge across batches, shards and
+    machines; what is summed is kept in float64. A probe never sees a whole run at once.
 
     Attributes:
         title: the probe's name for people.
