@@ -96,6 +96,11 @@ class AttentionRelevance(Probe):
         """No attention of the needed kind, no such layer, no classifier or no such class."""
         return undefined(spec, self.method, self.start) or targets.undefined(spec, self.target)
 
+    @property
+    def autocasts(self) -> bool:
+        """Gradients are taken in the model's own type."""
+        return False
+
     def init(self, spec: ModelSpec) -> _State:
         """No maps yet."""
         return _State(spec)

@@ -31,6 +31,11 @@ class Probe(ABC):
     reads: ClassVar[frozenset[str]]
     pairs: ClassVar[bool] = False
 
+    @property
+    def autocasts(self) -> bool:
+        """Whether a forward pass in the run's type (bfloat16) stands behind the result; gradients never run in it."""
+        return self.reads != {"weights"}
+
     def undefined(self, spec: ModelSpec) -> str | None:
         """Say in one sentence why the probe is not defined for a model; None where it is."""
         return spec.no_attention if "attention" in self.reads else None

@@ -191,13 +191,13 @@ def _report_bfloat16(results: Any, models: Any, images: Any, chosen: Any, say: C
     from probes.runner import bfloat16_differences
 
     for label, adapter in models.items():
-        datasets = {name: results[name][label] for name in chosen if label in results[name]}
-        if not any(d.attrs.get("dtype") == "bfloat16" for d in datasets.values()):
+        cast = {name: results[name][label] for name in chosen if results[name][label].attrs["dtype"] == "bfloat16"}
+        if not cast:
             continue
-        for name, differences in bfloat16_differences(adapter, images[0], chosen).items():
+        for name, differences in bfloat16_differences(adapter, images[0], {n: chosen[n] for n in cast}).items():
             for variable, difference in differences.items():
-                if variable in datasets[name]:
-                    datasets[name][variable].attrs["bfloat16_difference"] = difference
+                if variable in cast[name]:
+                    cast[name][variable].attrs["bfloat16_difference"] = difference
                     say(
                         f"{name} of {label}: bfloat16 changes {variable} by at most {difference:.2g} on the first image"
                     )

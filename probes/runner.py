@@ -42,7 +42,8 @@ def run(
         images: the images; opened when needed.
         probes: name to probe.
         batch_size: images in a forward pass.
-        dtype: ``float32``, ``bfloat16`` (autocast) or ``auto``, see `probes.precision.choose`.
+        dtype: of forward passes: ``float32``, ``bfloat16`` (autocast) or ``auto``, see `probes.precision.choose`.
+            Gradients are taken in float32. Every result's attribute ``dtype`` says which it was.
         on_progress: called with images×models done and in all; it may raise to cancel.
 
     Returns:
@@ -73,7 +74,8 @@ def run(
             if "image" in dataset.dims:
                 dataset = dataset.assign_coords(image_name=("image", [names[i] for i in dataset["image"].values]))
             reference = models[label].reference
-            dataset.attrs |= {"model": reference.source if reference else label, "dtype": chosen[label]}
+            dtype = chosen[label] if probes[name].autocasts else "float32"
+            dataset.attrs |= {"model": reference.source if reference else label, "dtype": dtype}
             results[name][label] = dataset
     for pair in pairs:
         results[pair.name]["+".join(pair.labels)] = pair.compute(results[pair.name])

@@ -93,6 +93,11 @@ class SaliencyScore(Probe):
             reason = targets.undefined(spec, self.target)
         return reason
 
+    @property
+    def autocasts(self) -> bool:
+        """All but a gradient's map: attention's own maps, and the passes behind the curves."""
+        return self.map not in METHODS or self.steps > 0
+
     def init(self, spec: ModelSpec) -> _State:
         """Nothing scored."""
         return _State(spec)
