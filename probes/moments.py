@@ -68,7 +68,7 @@ class Moments:
 
 def merge(a: Mapping[int, Moments], b: Mapping[int, Moments]) -> dict[int, Moments]:
     """Moments of every layer over the images of both."""
-    return {layer: a.get(layer, Moments()) + b.get(layer, Moments()) for layer in a | b}
+    return {layer: a.get(layer, Moments()) + b.get(layer, Moments()) for layer in {*a, *b}}
 
 
 def images(moments: Mapping[int, Moments]) -> int:

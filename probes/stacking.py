@@ -27,8 +27,8 @@ def stack(
         one axis for each of ``axes``, then those of ``room``.
     """
     places = [{name: place for place, name in enumerate(axis)} for axis in axes]
-    stacked = np.full((*map(len, axes), *room), fill, dtype)
+    stacked: np.ndarray = np.full((*map(len, axes), *room), fill, dtype)
     for key, part in parts.items():
-        place = tuple(where[name] for where, name in zip(places, key, strict=True))
-        stacked[(*place, *map(slice, part.shape))] = part
+        index: list[int | slice] = [where[name] for where, name in zip(places, key, strict=True)]
+        stacked[(*index, *(slice(side) for side in part.shape))] = part
     return stacked
