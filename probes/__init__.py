@@ -23,6 +23,7 @@ INFRASTRUCTURE = frozenset(
         "saliency",
         "stacking",
         "targets",
+        "unreadable",
     }
 )
 
