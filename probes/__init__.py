@@ -11,6 +11,7 @@ INFRASTRUCTURE = frozenset(
         "base",
         "capture",
         "command",
+        "evaluation",
         "gradients",
         "hsic",
         "layers",
