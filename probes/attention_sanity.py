@@ -140,12 +140,9 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Rank correlation, ties sharing their mean rank; NaN where one of the two does not vary."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()) or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+    from scipy.stats import spearmanr
 
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return float(spearmanr(a, b).statistic)
 
 
 def stages(adapter: Adapter) -> Iterator[tuple[str, list[str]]]:

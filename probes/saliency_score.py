@@ -181,4 +181,6 @@ def _ranks(iou: np.ndarray) -> np.ndarray:
     known = np.isfinite(iou).all(1)
     if not known.any():
         return np.full(iou.shape[1], np.nan)
-    return np.argsort(np.argsort(-iou[known].mean(0), kind="stable")).astype(float) + 1
+    from scipy.stats import rankdata
+
+    return rankdata(-iou[known].mean(0), method="ordinal").astype(float)
