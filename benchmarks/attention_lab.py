@@ -20,7 +20,7 @@ from probes.attention_distance import AttentionDistance, distances
 from probes.attention_maps import AttentionMaps
 from probes.attention_rollout import AttentionRollout
 from probes.attention_statistics import AttentionStatistics
-from probes.base import Probe
+from probes.core.base import Probe
 
 TOGETHER: dict[str, Probe] = {
     "maps": AttentionMaps(),

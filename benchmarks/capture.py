@@ -12,9 +12,9 @@ import torch
 from benchmarks.harness import compare, show
 from model_zoo.adapter import Adapter
 from probes import attention_maps, attention_statistics
-from probes.base import Probe
-from probes.capture import Batch
-from probes.runner import Fold
+from probes.core.base import Probe
+from probes.core.capture import Batch
+from probes.core.runner import Fold
 
 ROWS = ("b16", "b16-bfloat16", "s8", "gpu")
 

@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.harness import compare, show
 from model_zoo.adapter import Adapter
-from probes.relevance import THROUGH_ATTENTION, relevance
-from probes.targets import Target
+from probes.core.relevance import THROUGH_ATTENTION, relevance
+from probes.core.targets import Target
 
 WORK = (("vit_small_patch16_224", 224, 8), ("vit_small_patch8_224", 224, 2))
 

@@ -13,13 +13,14 @@ import torch
 
 from benchmarks.capture import plain, prepared
 from benchmarks.harness import compare, peak, show
-from dashboard import image_sets, relations, similarity
-from dashboard.relations import Near, Relation
-from dashboard.selection import Selection
-from probes.capture import Batch
+from dashboard.controls import image_sets
+from dashboard.state.selection import Selection
+from dashboard.views.embeddings import image_relations, similarity
+from dashboard.views.embeddings.image_relations import Near, Relation
 from probes.cka import CKA
+from probes.core.capture import Batch
+from probes.core.runner import Fold
 from probes.embedding_similarity import cosine
-from probes.runner import Fold
 
 ROWS = ("cka", "cka-memory", "grid")
 BATCH, MINIBATCH = 8, 32
@@ -84,11 +85,11 @@ def grid() -> None:
     start = time.perf_counter()
     order = similarity.order(square, chosen.classes, "cluster")
     middle = time.perf_counter()
-    sheet = relations.sheet(chosen.images)
+    sheet = image_relations.sheet(chosen.images)
     drawn = time.perf_counter()
     panels = [Relation(name, "#0072B2", square=square) for name in "ab"]
     near = [Near("n", "#0072B2", range(1, 11), [0.5] * 10)] * 2
-    sent = relations.describe(
+    sent = image_relations.describe(
         chosen.images, panels, thumbnails=sheet, order=order.tolist(), classes=chosen.classes, selected=0, near=near
     )
     size = len(json.dumps(sent))

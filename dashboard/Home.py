@@ -10,7 +10,7 @@ ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
 
-from dashboard.icon import icon  # noqa: E402 - needs the path above
+from dashboard.draw.icon import icon  # noqa: E402 - needs the path above
 
 st.set_page_config(page_title="Vision transformers side by side", page_icon=icon(), layout="wide")
 

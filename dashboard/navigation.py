@@ -10,8 +10,10 @@ from typing import get_args
 
 import streamlit as st
 
-from dashboard import computing, url, views
+from dashboard import views
+from dashboard.compute import asking
 from dashboard.page import Page, Section
+from dashboard.state import link
 
 _log = logging.getLogger(__name__)
 
@@ -20,8 +22,8 @@ _log = logging.getLogger(__name__)
 def pages() -> tuple[tuple[str, Page, Callable[[], None]], ...]:
     """Every page as its address, what it says about itself and what draws it, in order."""
     found = []
-    for name in sorted(module.name for module in pkgutil.iter_modules(views.__path__) if module.name[0] != "_"):
-        module = import_module(f"dashboard.views.{name}")
+    for _, name, private_parts in pkgutil.iter_modules(views.__path__):
+        module = import_module(f"dashboard.views.{name}.view" if private_parts else f"dashboard.views.{name}")
         found.append((name.replace("_", "-"), module.PAGE, module.page))
     gc.collect()
     gc.freeze()  # the imports stay for good; without this every run would search them for garbage
@@ -37,11 +39,11 @@ def run() -> None:
         sections[page.section].append(entry)
         opened[entry.url_path] = address
     current = st.navigation({name: entries for name, entries in sections.items() if entries}, position="top")
-    url.begin(opened.get(current.url_path, current.url_path))
+    link.begin(opened.get(current.url_path, current.url_path))
     current.run()
-    computing.drop_unasked()
-    url.publish()
-    for sentence in url.take_notes():
+    asking.drop_unasked()
+    link.publish()
+    for sentence in link.take_notes():
         st.toast(sentence, duration="long")
 
 

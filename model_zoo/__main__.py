@@ -18,7 +18,7 @@ def _train() -> ModuleType:
 
 
 def _evaluate() -> ModuleType:
-    from probes import evaluation  # upward: it measures with the probes' capture, masks and scores
+    from probes.core import evaluation  # upward: it measures with the probes' capture, masks and scores
 
     return evaluation
 

@@ -1,38 +1,18 @@
-"""Probes: one public module each, found by its file's name (attention-maps lives in attention_maps.py)."""
+"""Probes: one module each, found by its file's name (attention-maps lives in attention_maps.py).
+
+What they stand on is in `probes.core`.
+"""
 
 import pkgutil
 from importlib import import_module
 
-from probes.base import Probe
-
-INFRASTRUCTURE = frozenset(
-    {
-        "attention",
-        "base",
-        "capture",
-        "command",
-        "evaluation",
-        "gradients",
-        "hsic",
-        "layers",
-        "moments",
-        "output",
-        "perturbation",
-        "precision",
-        "relevance",
-        "runner",
-        "saliency",
-        "stacking",
-        "targets",
-        "unreadable",
-    }
-)
+from probes.core.base import Probe
 
 
 def available() -> list[str]:
     """Names of all probes, sorted."""
-    modules = (m.name for m in pkgutil.iter_modules(__path__))
-    return sorted(name.replace("_", "-") for name in modules if name not in INFRASTRUCTURE and name[0] != "_")
+    modules = (m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and m.name[0] != "_")
+    return sorted(name.replace("_", "-") for name in modules)
 
 
 def load(name: str) -> type[Probe]:

@@ -1,6 +1,6 @@
 """``python -m probes``."""
 
 from model_zoo.command_line import leave
-from probes.command import main
+from probes.core.command import main
 
 leave(main)

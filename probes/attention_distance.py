@@ -11,9 +11,9 @@ from torch import Tensor
 
 from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
-from probes.attention import AttentionRows
-from probes.base import Probe, layer_coordinates
-from probes.moments import Moments, by_layer, images, merge
+from probes.core.attention import AttentionRows
+from probes.core.base import Probe, layer_coordinates
+from probes.core.moments import Moments, by_layer, images, merge
 
 
 @dataclass

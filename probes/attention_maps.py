@@ -1,6 +1,5 @@
 """Attention maps: where one query looks, per layer and head."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -8,17 +7,20 @@ from typing import ClassVar
 import numpy as np
 import xarray as xr
 
-from model_zoo.adapter import ModelSpec
+from model_zoo.adapter import Geometry, ModelSpec
 from model_zoo.layout import AttentionLayer
-from probes.attention import AttentionRows
-from probes.base import Probe, layer_coordinates
-from probes.stacking import stack
+from probes.core.attention import AttentionRows
+from probes.core.base import Probe, layer_coordinates
+from probes.core.layers import check_layers, layer_indices
+from probes.core.queries import Patch, Query, read_query, scaled
+from probes.core.stacking import stack
 
 
 @dataclass
 class _State:
     spec: ModelSpec
     sums: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)  # (image, layer) -> (head, patch)
+    asked: dict[tuple[int, int], Patch] = field(default_factory=dict)  # (image, layer) -> the patch whose map it is
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,18 @@ class AttentionMaps(Probe):
     with :math:`A` the post-softmax attention the model itself used, :math:`P` prefix tokens and :math:`N` patches.
 
     Args:
-        query: ``cls``, ``mean`` (over all patch queries) or ``ROW:COL``, a patch of the model's input grid, from 0.
-            A layer without a CLS row answers ``cls`` with the mean; ``query_used`` says so.
-        layers: ``all`` or indices separated by commas.
+        query: ``cls``; ``mean`` (over all patch queries); ``ROW:COL``, a patch of the model's input grid, from 0; or
+            ``@X,Y``, in every image the patch under this point, as fractions of the original's width and height. A
+            layer without a CLS row answers ``cls`` with the mean; ``query_used`` says so.
+        layers: ``all``, or separated by commas: indices from 0, ``last``, or relative depths from 0.0 to 1.0, see
+            `probes.core.layers`.
 
     Returns:
         ``attention`` (image, layer, head, y, x): 0 to 1, not renormalised over the patches, so that a map sums to one
-        minus what prefix tokens receive. NaN where a layer has fewer heads or patches than the largest, and where a
-        layer has no such query (patches do not ask in CaiT's class attention).
+        minus what prefix tokens receive. NaN where a layer has fewer heads or patches than the largest, where a
+        layer has no such query (patches do not ask in CaiT's class attention), and where the point lies outside of
+        what the model sees of an image. The coordinates ``query_row`` and ``query_column`` (image, layer) say which
+        patch of the layer's own grid was asked; −1 where none was, as with ``cls`` and ``mean``.
 
     Note:
         Attention says which values are mixed, not what decides the output: values may be small, later layers and the
@@ -54,16 +60,15 @@ class AttentionMaps(Probe):
     reads: ClassVar[frozenset[str]] = frozenset({"attention"})
 
     def __post_init__(self) -> None:
-        if self.query not in ("cls", "mean") and not re.fullmatch(r"\d{1,4}:\d{1,4}", self.query):
-            raise ValueError(f"query is {self.query!r}; it must be cls, mean or ROW:COL, such as 3:7.")
-        if self.layers != "all" and not re.fullmatch(r"\d{1,4}(,\d{1,4})*", self.layers):
-            raise ValueError(f"layers is {self.layers!r}; it must be all or indices such as 0,5,11.")
+        self._asked()
+        check_layers(self.layers)
 
     def undefined(self, spec: ModelSpec) -> str | None:
         """Models without attention; also a patch or a layer that the model does not have."""
         if not spec.layers:
             return super().undefined(spec)
-        if self._patch() is not None and not all(a < b for a, b in zip(self._patch() or (), spec.grid, strict=True)):
+        asked = self._asked()
+        if asked.patch is not None and asked.patch_of(spec.grid) is None:
             return f"{spec.name} has {spec.grid[0]}×{spec.grid[1]} patches: there is no patch {self.query}"
         beyond = [layer for layer in self._chosen(spec) if layer >= len(spec.layers)]
         if beyond:
@@ -73,7 +78,7 @@ class AttentionMaps(Probe):
         return None
 
     def queries(self, spec: ModelSpec, layer: int) -> slice | Sequence[int] | None:
-        """The rows that the map of this layer is made of."""
+        """The rows that the map of this layer is made of; none yet where they differ between images."""
         if layer not in self._chosen(spec):
             return None
         used = self.used(spec.layers[layer])
@@ -83,9 +88,10 @@ class AttentionMaps(Probe):
             return (0,)
         if used == "mean":
             return slice(None)
-        row, column = self._patch() or (0, 0)
-        (height, width), (gh, gw) = spec.layers[layer].grid, spec.grid
-        return (spec.layers[layer].prefix + (row * height // gh) * width + column * width // gw,)
+        if self._asked().point is not None:
+            return ()
+        patch = self._patch(spec, layer)
+        return None if patch is None else (_token(spec.layers[layer], patch),)
 
     def used(self, layer: AttentionLayer) -> str:
         """What the query becomes in a layer: ``cls``, ``mean``, ``patch``, or ``none`` where no such token asks."""
@@ -95,16 +101,16 @@ class AttentionMaps(Probe):
             return "none"
         return "mean" if self.query == "mean" else "patch"
 
-    def _patch(self) -> tuple[int, int] | None:
-        if self.query in ("cls", "mean"):
-            return None
-        row, column = self.query.split(":")
-        return int(row), int(column)
+    def _asked(self) -> Query:
+        return read_query(self.query, ("cls", "mean"))
+
+    def _patch(self, spec: ModelSpec, layer: int, geometry: Geometry | None = None) -> Patch | None:
+        """The patch of the layer's own grid that is asked."""
+        patch = self._asked().patch_of(spec.grid, geometry)
+        return None if patch is None else scaled(patch, spec.grid, spec.layers[layer].grid)
 
     def _chosen(self, spec: ModelSpec) -> list[int]:
-        if self.layers == "all":
-            return list(range(len(spec.layers)))
-        return sorted({int(index) for index in self.layers.split(",")})
+        return layer_indices(self.layers, len(spec.layers))
 
     def init(self, spec: ModelSpec) -> _State:
         """No maps yet."""
@@ -113,9 +119,13 @@ class AttentionMaps(Probe):
     def update(self, state: _State, seen: AttentionRows) -> _State:
         """Add rows to the maps of their images."""
         layer = state.spec.layers[seen.layer]
-        weights = seen.weights
-        divisor = 1
-        if self.used(layer) == "mean":
+        used, weights, divisor = self.used(layer), seen.weights, 1
+        if used == "patch":
+            patches = self._patches(state.spec, seen)
+            state.asked |= {(i, seen.layer): p for i, p in zip(seen.images, patches, strict=True) if p is not None}
+            if self._asked().point is not None and seen.source is not None:
+                weights = seen.source.row_of_each([None if p is None else _token(layer, p) for p in patches])
+        if used == "mean":
             first = int((seen.queries < layer.prefix).sum())
             weights = weights[:, :, first:]
             divisor = layer.keys - layer.prefix
@@ -125,9 +135,14 @@ class AttentionMaps(Probe):
             state.sums[key] = state.sums[key] + values if key in state.sums else values
         return state
 
+    def _patches(self, spec: ModelSpec, seen: AttentionRows) -> list[Patch | None]:
+        """The patch that is asked in every image."""
+        known: Sequence[Geometry | None] = seen.source.geometries if seen.source is not None else ()
+        return [self._patch(spec, seen.layer, geometry) for geometry in known or [None] * len(seen.images)]
+
     def merge(self, a: _State, b: _State) -> _State:
         """Maps of both."""
-        return _State(a.spec, a.sums | b.sums)
+        return _State(a.spec, a.sums | b.sums, a.asked | b.asked)
 
     def compute(self, state: _State) -> xr.Dataset:
         """Stack the maps, padded with NaN to the largest layer."""
@@ -138,6 +153,8 @@ class AttentionMaps(Probe):
         maps = {(i, layer): total.reshape(-1, *spec.layers[layer].grid) for (i, layer), total in state.sums.items()}
         values = stack(maps, (images, chosen), (heads, height, width))
         coordinates = xr.Dataset(coords=layer_coordinates(spec)).isel(layer=chosen).coords
+        asked = [[state.asked.get((image, layer), (-1, -1)) for layer in chosen] for image in images]
+        rows, columns = np.array(asked).reshape(len(images), len(chosen), 2).transpose(2, 0, 1)
         return xr.Dataset(
             {
                 "attention": (
@@ -150,6 +167,12 @@ class AttentionMaps(Probe):
                 **coordinates,
                 "image": images,
                 "query_used": ("layer", [self.used(spec.layers[i]) for i in chosen]),
+                "query_row": (("image", "layer"), rows),
+                "query_column": (("image", "layer"), columns),
             },
             attrs={"query": self.query, "prefix_tokens": list(spec.prefix), "patch": spec.patch},
         )
+
+
+def _token(layer: AttentionLayer, patch: Patch) -> int:
+    return layer.prefix + patch[0] * layer.grid[1] + patch[1]

@@ -7,11 +7,12 @@ import numpy as np
 import xarray as xr
 
 from model_zoo.adapter import ModelSpec
-from probes import targets
-from probes.base import Probe, one_of
-from probes.capture import Batch
-from probes.relevance import METHODS, relevance, undefined
-from probes.relevance import vanished as blank_maps
+from probes.core import targets
+from probes.core.base import Probe, one_of
+from probes.core.capture import Batch
+from probes.core.layers import check_layer, layer_index
+from probes.core.relevance import METHODS, relevance, undefined
+from probes.core.relevance import vanished as blank_maps
 
 UNITS = {
     "chefer": "relevance",
@@ -50,9 +51,11 @@ class AttentionRelevance(Probe):
 
     Args:
         method: ``chefer``, ``grad-rollout``, ``grad-cam``, ``integrated-gradients`` or ``token-grad-cam``.
-        target: ``top`` (each image's own most likely class), a class's index or name, or ``similarity``.
-        of: the image to be similar to, a path; only with ``similarity``.
-        start: first layer taken into account; chefer and grad-rollout.
+        target: ``top`` (each image's own most likely class), a class's index or name, ``similarity``, or
+            ``top-or-similarity``: the top class, and for a model without a classifier the similarity.
+        of: the image to be similar to, a path; only with ``similarity`` and ``top-or-similarity``.
+        start: first layer taken into account, by chefer and grad-rollout: an index from 0, ``last``, or a relative
+            depth from 0.0 to 1.0, see `probes.core.layers`.
         steps: points on the path of integrated gradients.
 
     Returns:
@@ -77,7 +80,7 @@ class AttentionRelevance(Probe):
     method: str = "chefer"
     target: str = "top"
     of: targets.Of | None = None
-    start: int = 0
+    start: int | str = 0
     steps: int = 32
     title: ClassVar[str] = "Class-specific relevance"
     reads: ClassVar[frozenset[str]] = frozenset({"batch"})
@@ -85,16 +88,18 @@ class AttentionRelevance(Probe):
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)
         targets.check(self.target, self.of)
-        if self.start < 0:
-            raise ValueError(f"start is {self.start}; it must be the index of a layer, 0 or more.")
-        if self.start and self.method not in ("chefer", "grad-rollout"):
+        check_layer(str(self.start), "start")
+        if str(self.start) != "0" and self.method not in ("chefer", "grad-rollout"):
             raise ValueError(f"start={self.start} has no meaning for {self.method}; leave it at 0.")
         if not 2 <= self.steps <= 1024:
             raise ValueError(f"steps is {self.steps}; it must be from 2 to 1024.")
 
     def undefined(self, spec: ModelSpec) -> str | None:
         """No attention of the needed kind, no such layer, no classifier or no such class."""
-        return undefined(spec, self.method, self.start) or targets.undefined(spec, self.target)
+        return undefined(spec, self.method, self._first(spec)) or targets.undefined(spec, self.target)
+
+    def _first(self, spec: ModelSpec) -> int:
+        return layer_index(str(self.start), len(spec.layers))
 
     @property
     def autocasts(self) -> bool:
@@ -109,7 +114,8 @@ class AttentionRelevance(Probe):
         """Explain a batch."""
         if state.target is None:
             state.target = targets.resolve(seen.adapter, self.target, self.of)
-        found = relevance(seen.adapter, seen.inputs, self.method, state.target, start=self.start, steps=self.steps)
+        start = self._first(state.spec)
+        found = relevance(seen.adapter, seen.inputs, self.method, state.target, start=start, steps=self.steps)
         maps = found.maps.detach().cpu().numpy()
         for i, image in enumerate(seen.images):
             state.maps[image] = maps[i]
@@ -138,10 +144,11 @@ class AttentionRelevance(Probe):
         maps = np.stack([state.maps[i] for i in images])
         classes = np.array([state.classes[i] for i in images])
         values = np.array([state.values[i] for i in images])
-        vanished = blank_maps(maps, self.method, values if self.target == "similarity" else None)
+        target = targets.meant(state.spec, self.target)
+        vanished = blank_maps(maps, self.method, values if target == "similarity" else None)
         maps[vanished] = np.nan
         names = [_name(state.spec, index) for index in classes]
-        units = "cosine similarity" if self.target == "similarity" else "logit"
+        units = "cosine similarity" if target == "similarity" else "logit"
         result = xr.Dataset(
             {
                 "relevance": (("image", "y", "x"), maps, {"units": UNITS[self.method], "long_name": "relevance"}),
@@ -150,7 +157,12 @@ class AttentionRelevance(Probe):
                 "target_class": ("image", classes, {"units": "index"}),
             },
             coords={"image": images, "target_name": ("image", names)},
-            attrs={"method": self.method, "target": self.target, "start": self.start, "readout": state.readout},
+            attrs={
+                "method": self.method,
+                "target": target,
+                "start": self._first(state.spec),
+                "readout": state.readout,
+            },
         )
         return result.assign(_likeliest(state, images)) if state.probabilities else result
 

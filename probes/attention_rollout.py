@@ -11,8 +11,9 @@ from torch import Tensor
 
 from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
-from probes.attention import Attention, AttentionRows
-from probes.base import Probe, one_of
+from probes.core.attention import Attention, AttentionRows
+from probes.core.base import Probe, one_of
+from probes.core.layers import check_layer, layer_index
 
 FUSIONS = ("mean", "max", "min")
 CONVENTIONS = ("paper", "vit-explain")
@@ -46,7 +47,8 @@ class AttentionRollout(Probe):
         fusion: how heads become one matrix: ``mean``, ``max`` or ``min``.
         discard: the share of the (N+P)² fused weights, lowest first, that is set to zero before normalising, 0 up to
             but excluding 1; the weight at row 0, column 0 is always kept. vit-explain's own default is 0.9.
-        start: first layer taken into account.
+        start: first layer taken into account: an index from 0, ``last``, or a relative depth from 0.0 to 1.0 over the
+            layers in which patches ask, see `probes.core.layers`.
         convention: ``paper`` or ``vit-explain``.
 
     Returns:
@@ -67,7 +69,7 @@ class AttentionRollout(Probe):
 
     fusion: str = "mean"
     discard: float = 0.0
-    start: int = 0
+    start: int | str = 0
     convention: str = "paper"
     title: ClassVar[str] = "Attention rollout"
     reads: ClassVar[frozenset[str]] = frozenset({"attention"})
@@ -79,8 +81,7 @@ class AttentionRollout(Probe):
             raise ValueError(
                 f"discard is {self.discard}; it must be at least 0 and below 1: at 1 nothing would be left."
             )
-        if self.start < 0:
-            raise ValueError(f"start is {self.start}; it must be the index of a layer, 0 or more.")
+        check_layer(str(self.start), "start")
 
     def undefined(self, spec: ModelSpec) -> str | None:
         """Models whose layers are no chain of distributions over the same tokens; a start layer past the end."""
@@ -91,13 +92,16 @@ class AttentionRollout(Probe):
         if not all(layer.is_distribution for layer in spec.layers):
             return f"{spec.name} mixes heads after the softmax, so its rows are no shares that could be passed on"
         last = sum(layer.kind == "global" for layer in spec.layers) - 1
-        if self.start > last:
+        if self._first(spec) > last:
             return f"{spec.name} has the layers 0 to {last}: there is no layer {self.start} to start from"
         return None
 
+    def _first(self, spec: ModelSpec) -> int:
+        return layer_index(str(self.start), sum(layer.kind == "global" for layer in spec.layers))
+
     def queries(self, spec: ModelSpec, layer: int) -> slice | tuple[int, ...] | None:
         """Every row, or of a large layer one, which brings the means to compute the others later."""
-        if layer < self.start:
+        if layer < self._first(spec):
             return None
         return slice(None) if spec.layers[layer].keys <= KEEP_KEYS else (0,)
 
@@ -141,7 +145,7 @@ class AttentionRollout(Probe):
                 outside, row = outside + row[:, :joined].sum(1), row[:, joined:]
             row = step(row, _chain(first, blocks), self.convention)
         assert row is not None
-        prefix = state.spec.layers[self.start].prefix
+        prefix = state.spec.layers[self._first(state.spec)].prefix
         share, patches = outside + row[:, :prefix].sum(1), row[:, prefix:]
         largest = patches.amax(1, keepdim=True)
         if self.convention == "vit-explain":
@@ -170,7 +174,7 @@ class AttentionRollout(Probe):
             attrs={
                 "fusion": self.fusion,
                 "discard": self.discard,
-                "start": self.start,
+                "start": self._first(state.spec),
                 "convention": self.convention,
                 "patch": state.spec.patch,
                 "layers": len(state.spec.layers),

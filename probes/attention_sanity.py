@@ -12,12 +12,12 @@ import xarray as xr
 from torch import Tensor, nn
 
 from model_zoo.adapter import Adapter, ModelSpec
-from probes import targets
-from probes.base import Probe, one_of
-from probes.capture import Batch
-from probes.precision import full_precision
-from probes.relevance import METHODS
-from probes.saliency import MAPS, maps_of, undefined
+from probes.core import targets
+from probes.core.base import Probe, one_of
+from probes.core.capture import Batch
+from probes.core.precision import full_precision
+from probes.core.relevance import METHODS
+from probes.core.saliency import MAPS, maps_of, undefined
 
 KINDS = tuple(kind for kind in MAPS if kind != "heads")
 OUTPUT = ("head", "norm", "fc_norm", "fc", "attn_pool", "pre_logits", "head_dist")
@@ -45,9 +45,9 @@ class AttentionSanity(Probe):
 
     Args:
         map: ``mean`` (last attention layer, CLS row, over heads), ``rollout``, or a method of attention-relevance.
-        target: what relevance explains: ``top`` (the class the intact network finds, kept throughout), a class, or
-            ``similarity``.
-        of: the image to be similar to; only with ``similarity``.
+        target: what relevance explains: ``top`` (the class the intact network finds, kept throughout), a class,
+            ``similarity``, or ``top-or-similarity``, which is the latter for a model without a classifier.
+        of: the image to be similar to; only with ``similarity`` and ``top-or-similarity``.
         seed: of the random weights.
 
     Returns:
@@ -102,7 +102,7 @@ class AttentionSanity(Probe):
             with torch.inference_mode(False), torch.no_grad():
                 randomise(adapter.module, parameters, self.seed)
             state.stages.append(name)
-            if self.target == "similarity":
+            if targets.meant(state.spec, self.target) == "similarity":
                 settled = self._target(adapter)  # the other image's embedding moves with the network
             batch = Batch(adapter, seen.images, seen.inputs, seen.originals)
             maps.append(maps_of(batch, self.map, settled)[:, 0])
@@ -132,7 +132,12 @@ class AttentionSanity(Probe):
                 "stage": np.arange(len(state.stages)),
                 "stage_name": ("stage", state.stages),
             },
-            attrs={"map": self.map, "target": self.target, "seed": self.seed, "n": len(images)},
+            attrs={
+                "map": self.map,
+                "target": targets.meant(state.spec, self.target),
+                "seed": self.seed,
+                "n": len(images),
+            },
         )
 
 

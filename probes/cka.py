@@ -10,9 +10,9 @@ import xarray as xr
 from torch import Tensor
 
 from model_zoo.adapter import ModelSpec
-from probes.base import PairProbe, one_of
-from probes.capture import Tokens
-from probes.hsic import Sums, ratio_of, u_centred_gram
+from probes.core.base import PairProbe, one_of
+from probes.core.capture import Tokens
+from probes.core.hsic import Sums, ratio_of, u_centred_gram
 
 FEWEST = 4
 KINDS = {"blocks": ("resid_post",), "all": ("embed", "attn_out", "mlp_out", "resid_post")}

@@ -1,6 +1,5 @@
 """Embedding similarity: which images a model finds alike, layer by layer."""
 
-import re
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -8,9 +7,10 @@ import numpy as np
 import xarray as xr
 
 from model_zoo.adapter import ModelSpec
-from probes.base import Probe, one_of
-from probes.capture import Tokens
-from probes.stacking import stack
+from probes.core.base import Probe, one_of
+from probes.core.capture import Tokens
+from probes.core.layers import check_layers, layer_indices
+from probes.core.stacking import stack
 
 
 @dataclass
@@ -31,7 +31,8 @@ class EmbeddingSimilarity(Probe):
     Args:
         pool: ``cls`` (the class token), ``mean`` (over the patch tokens) or ``logits`` (the classifier's output, a
             single layer). Where a layer has no class token, ``cls`` is answered by the mean; ``pool_used`` says so.
-        layers: ``all``, ``last`` or indices separated by commas, over the blocks and then the final norm.
+        layers: ``all``, or separated by commas: indices over the blocks and then the final norm, ``last``, or relative
+            depths over the blocks, of which 1.0 is ``last``, see `probes.core.layers`.
 
     Returns:
         ``similarity`` (layer, image, image_b): −1 to 1, NaN for a vector of length 0. ``embedding`` (layer, image,
@@ -52,18 +53,16 @@ class EmbeddingSimilarity(Probe):
 
     def __post_init__(self) -> None:
         one_of("pool", self.pool, ("cls", "mean", "logits"))
-        if self.layers not in ("all", "last") and not re.fullmatch(r"\d{1,4}(,\d{1,4})*", self.layers):
-            raise ValueError(f"layers is {self.layers!r}; it must be all, last or indices such as 0,5,11.")
+        check_layers(self.layers)
 
     def undefined(self, spec: ModelSpec) -> str | None:
         """Logits without a classifier, layers that there are not."""
         every = self._every(spec)
         if not every:
             return f"{spec.name} has no classifier, so no logits" if self.pool == "logits" else _unread(spec)
-        if self.layers not in ("all", "last"):
-            beyond = [i for i in map(int, self.layers.split(",")) if i >= len(every)]
-            if beyond:
-                return f"{spec.name} has {len(every)} layers here, from 0: there is no layer {beyond[0]}"
+        beyond = [index for index in self._indices(spec) if index >= len(every)]
+        if beyond:
+            return f"{spec.name} has {len(every)} layers here, from 0: there is no layer {beyond[0]}"
         return None
 
     def _every(self, spec: ModelSpec) -> list[str]:
@@ -72,10 +71,8 @@ class EmbeddingSimilarity(Probe):
         return [p for p in spec.points if p.startswith("resid_post.") or p == "norm"]
 
     def _indices(self, spec: ModelSpec) -> list[int]:
-        count = len(self._every(spec))
-        if self.layers in ("all", "last"):
-            return list(range(count))[0 if self.layers == "all" else -1 :]
-        return sorted({int(index) for index in self.layers.split(",")})
+        every = self._every(spec)
+        return layer_indices(self.layers, len(every) - ("norm" in every), int("norm" in every))
 
     def taps(self, spec: ModelSpec) -> tuple[str, ...]:
         """The chosen layers' outputs."""

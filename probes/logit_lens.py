@@ -10,9 +10,9 @@ import xarray as xr
 from torch import Tensor, nn
 
 from model_zoo.adapter import ModelSpec
-from probes.base import Probe
-from probes.capture import Tokens, Weights
-from probes.stacking import stack
+from probes.core.base import Probe
+from probes.core.capture import Tokens, Weights
+from probes.core.stacking import stack
 
 
 @dataclass

@@ -9,8 +9,8 @@ import xarray as xr
 from torch import Tensor, nn
 
 from model_zoo.adapter import ModelSpec
-from probes.base import Probe
-from probes.capture import Weights
+from probes.core.base import Probe
+from probes.core.capture import Weights
 
 COMPONENTS = 28
 

@@ -7,9 +7,9 @@ import numpy as np
 import xarray as xr
 
 from model_zoo.adapter import ModelSpec
-from probes.base import Probe, one_of
-from probes.capture import Tokens
-from probes.layers import check_layer, layer_point, no_layer
+from probes.core.base import Probe, one_of
+from probes.core.capture import Tokens
+from probes.core.layers import check_layer, layer_point, no_layer
 
 LOW, HIGH = 1, 99
 COMPONENTS = 3
@@ -33,7 +33,8 @@ class PatchPCA(Probe):
     over all images to 0 to 1 and clipped.
 
     Args:
-        layer: ``last`` (after the final norm where there is one, else the last block) or a block, from 0.
+        layer: ``last`` (after the final norm where there is one, else the last block), a block, from 0, or a relative
+            depth from 0.0 to 1.0 over the blocks, of which 1.0 is ``last``, see `probes.core.layers`.
         foreground: ``none``, or ``first``: patches are split in two by Otsu's threshold on the first component, the
             part that covers less of the images' borders is the foreground, and the PCA is fitted again on it alone.
 

@@ -1,6 +1,5 @@
 """Patch similarity: which patches of these images are like one patch of one image, and which correspond."""
 
-import re
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -10,11 +9,11 @@ import xarray as xr
 from torch import Tensor
 
 from model_zoo.adapter import ModelSpec
-from probes.base import Probe, one_of
-from probes.capture import Tokens
-from probes.layers import check_layer, layer_point, no_layer
+from probes.core.base import Probe, one_of
+from probes.core.capture import Tokens
+from probes.core.layers import check_layer, is_last, layer_index, layer_point, no_layer
+from probes.core.queries import Patch, Query, read_query, scaled
 
-POINT = re.compile(r"(0(?:\.\d{1,6})?),(0(?:\.\d{1,6})?)")
 FACETS = ("token", "query", "key", "value")
 VARIABLES = {
     "similarity": "cosine similarity",
@@ -28,7 +27,8 @@ VARIABLES = {
 class _State:
     spec: ModelSpec
     grid: tuple[int, int] = (0, 0)
-    reference: Tensor | None = None  # unit features (patch, channel) of the image asked about
+    asked: Patch | None = None  # of the layer's grid, in the image asked about; None outside of what the model sees
+    reference: Tensor | None = None  # unit features (patch, channel) of that image
     waiting: dict[int, Tensor] = field(default_factory=dict)  # unit features of images that came before it
     found: dict[int, np.ndarray] = field(default_factory=dict)  # image -> (variable, patch)
 
@@ -44,16 +44,19 @@ class PatchSimilarity(Probe):
 
     Args:
         query: ``center``; ``ROW:COL``, a patch of the model's input grid, from 0 (of the layer's own grid in a network
-            without patches); or ``U,V``, the patch under a point of the input, as fractions of its width and height.
+            without patches); or a point, as fractions of width and height: ``@X,Y`` of the image ``of``, ``U,V`` of the
+            model's input.
         of: the image that the query patch is in, by its place in the run, from 0.
         facet: ``token``, or what the layer's attention compares: its ``query``, ``key`` or ``value`` vectors, heads
             side by side, after any rotary embedding and normalisation.
-        layer: ``last`` or an index from 0. For tokens ``last`` is after the final norm, where the model has one.
+        layer: ``last``, an index from 0, or a relative depth from 0.0 to 1.0 over the blocks, of which 1.0 is
+            ``last``, see `probes.core.layers`. For tokens ``last`` is after the final norm, where the model has one.
 
     Returns:
-        ``similarity`` (image, y, x): −1 to 1; 1 at the query patch itself. For every patch (y, x) of image ``of`` and
-        every image: ``match``, the most similar patch there (row × grid width + column), ``match_similarity``, and
-        ``mutual``, 1 where that patch's best match leads back.
+        ``similarity`` (image, y, x): −1 to 1; 1 at the query patch itself, which the coordinates ``query_row`` and
+        ``query_column`` name in the layer's own grid; NaN and −1 where the model sees no such patch. For every patch
+        (y, x) of image ``of`` and every image: ``match``, the most similar patch there (row × grid width + column),
+        ``match_similarity``, and ``mutual``, 1 where that patch's best match leads back.
 
     Note:
         Features hold position as well as content: patches at the same place are alike for that alone. A large part
@@ -72,10 +75,7 @@ class PatchSimilarity(Probe):
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
 
     def __post_init__(self) -> None:
-        if not (self.query == "center" or re.fullmatch(r"\d{1,4}:\d{1,4}", self.query) or POINT.fullmatch(self.query)):
-            raise ValueError(
-                f"query is {self.query!r}; it must be center, ROW:COL such as 3:7, or U,V such as 0.2,0.5."
-            )
+        self._query()
         if self.of < 0:
             raise ValueError(f"of is {self.of!r}; it must be the place of an image in the run, from 0.")
         one_of("facet", self.facet, FACETS)
@@ -90,8 +90,7 @@ class PatchSimilarity(Probe):
             if not any(point.startswith(f"{self.facet}.") for point in spec.points):
                 return f"{spec.name} has no layer whose {self.facet} vectors can be read for every patch; choose token"
             return f"layer {self.layer} of {spec.name} has no {self.facet} vectors that can be read; choose another"
-        row, column = self._patch(spec.grid)
-        if spec.is_transformer and not (row < spec.grid[0] and column < spec.grid[1]):
+        if spec.is_transformer and self._query().patch and self._query().patch_of(spec.grid) is None:
             return f"{spec.name} has {spec.grid[0]}×{spec.grid[1]} patches: there is no patch {self.query}"
         return None
 
@@ -101,17 +100,13 @@ class PatchSimilarity(Probe):
             point = layer_point(spec, self.layer)
         else:
             every = [p for p in spec.points if p.startswith(f"{self.facet}.")]
-            wanted = every[-1:] if self.layer == "last" else [f"{self.facet}.{int(self.layer)}"]
+            blocks = sum(p.startswith("resid_post.") for p in spec.points)
+            wanted = every[-1:] if is_last(self.layer) else [f"{self.facet}.{layer_index(self.layer, blocks)}"]
             point = next((p for p in wanted if p in every), "")
         return (point,) if point else ()
 
-    def _patch(self, grid: tuple[int, int]) -> tuple[int, int]:
-        if self.query == "center":
-            return grid[0] // 2, grid[1] // 2
-        if point := POINT.fullmatch(self.query):
-            return int(float(point[2]) * grid[0]), int(float(point[1]) * grid[1])
-        row, column = self.query.split(":")
-        return int(row), int(column)
+    def _query(self) -> Query:
+        return read_query(self.query, ("center",), input_points=True)
 
     def init(self, spec: ModelSpec) -> _State:
         """Nothing seen."""
@@ -121,6 +116,12 @@ class PatchSimilarity(Probe):
         """Keep unit features, and compare as soon as the image asked about is there."""
         values = seen.patches if seen.values.dtype == torch.float64 else seen.patches.float()
         state.grid = seen.grid
+        if self.of in seen.images:
+            geometry = seen.geometries[seen.images.index(self.of)] if seen.geometries else None
+            # A windowed model's later stages have coarser grids; a network without patches is asked in the layer's own.
+            grid = state.spec.grid if state.spec.is_transformer else seen.grid
+            patch = self._query().patch_of(grid, geometry)
+            state.asked = None if patch is None else scaled(patch, grid, seen.grid)
         state.waiting |= dict(zip(seen.images, torch.nn.functional.normalize(values, dim=-1), strict=True))
         return self._settle(state)
 
@@ -128,7 +129,9 @@ class PatchSimilarity(Probe):
         """Images of both."""
         reference = a.reference if a.reference is not None else b.reference
         grid = a.grid if any(a.grid) else b.grid
-        return self._settle(_State(a.spec, grid, reference, a.waiting | b.waiting, a.found | b.found))
+        return self._settle(
+            _State(a.spec, grid, a.asked or b.asked, reference, a.waiting | b.waiting, a.found | b.found)
+        )
 
     def _settle(self, state: _State) -> _State:
         if self.of in state.waiting:
@@ -141,15 +144,14 @@ class PatchSimilarity(Probe):
 
     def _compare(self, state: _State, features: Tensor) -> Tensor:
         """`VARIABLES` of one image: (variable, patch)."""
-        height, width = state.grid
-        row, column = self._patch(state.spec.grid if state.spec.is_transformer else state.grid)
-        if state.spec.is_transformer:  # a later stage of a windowed model has a coarser grid
-            row, column = row * height // state.spec.grid[0], column * width // state.spec.grid[1]
         with torch.autocast(features.device.type, enabled=False):
             every = (state.reference @ features.T).clamp(-1, 1)  # type: ignore[operator]
         best, match = every.max(1)
         mutual = every.argmax(0)[match] == torch.arange(len(match), device=match.device)
-        query = every[min(row, height - 1) * width + min(column, width - 1)]
+        if state.asked is None:
+            query = torch.full_like(best, torch.nan)
+        else:
+            query = every[state.asked[0] * state.grid[1] + state.asked[1]]
         return torch.stack([query, match.to(every), best, mutual.to(every)])
 
     def compute(self, state: _State) -> xr.Dataset:
@@ -165,4 +167,6 @@ class PatchSimilarity(Probe):
             variables[name] = (("image", "y", "x"), stacked[:, i].astype(kind), {"units": units})
         point = self.taps(state.spec)[0]
         attrs = {"query": self.query, "of": self.of, "facet": self.facet, "point": point}
-        return xr.Dataset(variables, coords={"image": images}, attrs=attrs)
+        row, column = state.asked or (-1, -1)
+        coordinates = {"image": images, "query_row": row, "query_column": column}
+        return xr.Dataset(variables, coords=coordinates, attrs=attrs)

@@ -9,8 +9,8 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from model_zoo.adapter import Adapter, ModelSpec
-from probes.base import Probe, one_of
-from probes.capture import Weights
+from probes.core.base import Probe, one_of
+from probes.core.capture import Weights
 
 TABLE = "learned position table"
 ROTARY = "rotary embedding"

@@ -7,12 +7,12 @@ import numpy as np
 import xarray as xr
 
 from model_zoo.adapter import ModelSpec
-from probes import targets
-from probes.base import Probe, one_of
-from probes.capture import Batch
-from probes.perturbation import FILLS, curves, random_orders
-from probes.relevance import METHODS
-from probes.saliency import MAPS, coverage, maps_of, overlap, trapezoid, undefined
+from probes.core import targets
+from probes.core.base import Probe, one_of
+from probes.core.capture import Batch
+from probes.core.perturbation import FILLS, curves, random_orders
+from probes.core.relevance import METHODS
+from probes.core.saliency import MAPS, coverage, maps_of, overlap, trapezoid, undefined
 
 RANDOM_ORDERS = 3
 SEED = 0
@@ -43,8 +43,9 @@ class SaliencyScore(Probe):
         map: ``heads`` (every head of the last attention layer), ``mean`` (over these heads), ``rollout``, or a method
             of attention-relevance.
         tau: share of the mass, above 0 and at most 1.
-        target: whose answer the curves follow, and what relevance explains: ``top``, a class or ``similarity``.
-        of: the image to be similar to; only with ``similarity``.
+        target: whose answer the curves follow, and what relevance explains: ``top``, a class, ``similarity``, or
+            ``top-or-similarity``, which is the latter for a model without a classifier.
+        of: the image to be similar to; only with ``similarity`` and ``top-or-similarity``.
         steps: points of the deletion and insertion curves after the first; 0 for no curves, which cost two forward
             passes a point and map.
         fill: what stands where a patch is missing: the ``blur`` red image or its ``mean`` colour.
@@ -171,7 +172,7 @@ class SaliencyScore(Probe):
 
 
 def _curve_of(probe: SaliencyScore, state: _State) -> str:
-    if probe.target == "similarity":
+    if targets.meant(state.spec, probe.target) == "similarity":
         return "cosine similarity to the other image"
     return "probability of the class" if state.spec.classes else "cosine similarity to the intact image"
 

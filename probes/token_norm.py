@@ -7,9 +7,9 @@ import numpy as np
 import xarray as xr
 
 from model_zoo.adapter import ModelSpec
-from probes.base import Probe
-from probes.capture import Tokens
-from probes.stacking import stack
+from probes.core.base import Probe
+from probes.core.capture import Tokens
+from probes.core.stacking import stack
 
 
 @dataclass

@@ -7,12 +7,14 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
-from dashboard import cards, computing, export, frame, image_sets, model_columns, palette, squares
+from dashboard.compute import asking
+from dashboard.controls import image_sets, model_card
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import export, frame, matrices, model_columns, palette
+from dashboard.draw.matrices import Square
+from dashboard.draw.panels import Scale
 from dashboard.page import Page
-from dashboard.panels import Scale
-from dashboard.selection import Selection
-from dashboard.sidebar import sidebar
-from dashboard.squares import Square
+from dashboard.state.selection import Selection
 
 PAGE = Page("Layer similarity (CKA)", section="Representation", order=60)
 
@@ -137,11 +139,11 @@ def document(found: Mapping[tuple[str, str], xr.Dataset], colours: Mapping[str, 
             axes.append((f"{name}, {what}", places))
         (name_a, places_a), (name_b, places_b) = axes
         raised = [(1 - at, text) for at, text in places_b]
-        pixels = squares.painted(values, scale)
+        pixels = matrices.painted(values, scale)
         drawn.append(
             Square(title((across, up)), colours[across], "CKA of layers", pixels, name_a, name_b, places_a, raised)
         )
-    return squares.svg(drawn, scale=scale, title="Similarity of layers (CKA)", caption=said)
+    return matrices.svg(drawn, scale=scale, title="Similarity of layers (CKA)", caption=said)
 
 
 def two_of(selection: Selection) -> tuple[str, ...]:
@@ -154,7 +156,13 @@ def two_of(selection: Selection) -> tuple[str, ...]:
             st.session_state.pop(key, None)
         chosen.append(
             st.selectbox(
-                label, selection.models, index=place, key=key, bind="query-params", format_func=cards.title, width=150
+                label,
+                selection.models,
+                index=place,
+                key=key,
+                bind="query-params",
+                format_func=model_card.title,
+                width=150,
             )
         )
     return tuple(dict.fromkeys(chosen))
@@ -175,11 +183,11 @@ def page() -> None:
             "Layers", list(POINTS), key="points", bind="query-params", format_func=POINTS.__getitem__, width=155
         )
     params: dict[str, str | int] = {"representation": representation, "points": points, "minibatch": 32}
-    outcome = computing.compute_together("cka", params, selection, models)
+    outcome = asking.compute_together("cka", params, selection, models)
     found = {(m.title, m.title): m.datasets["cka"] for m in outcome.models if "cka" in m.datasets}
     between = next(iter(outcome.pairs.values()), None)
     if between is not None and "undefined" not in between.attrs:
-        names = [cards.title(model) for model in next(iter(outcome.pairs))]
+        names = [model_card.title(model) for model in next(iter(outcome.pairs))]
         ordered = list(found.items())
         found = dict([*ordered[:1], ((names[0], names[1]), between), *ordered[1:]])
     if found:
@@ -193,9 +201,9 @@ def page() -> None:
                 frame.chart(figure(a, b, dataset), key=f"cka-{index}", alt=alt)
         model_columns.bar("0", "1 CKA; one scale for all squares")
     if between is not None and "undefined" in between.attrs:
-        st.info(computing.sentence(f"No square between the two: {between.attrs['undefined']}"), icon=":material/info:")
+        st.info(asking.sentence(f"No square between the two: {between.attrs['undefined']}"), icon=":material/info:")
     frame.states(outcome, "cka")
-    computing.show_progress(outcome)
+    asking.show_progress(outcome)
     said = reading(found, representation) if found else ""
     if found:
         st.markdown(said)

@@ -7,14 +7,18 @@ import numpy as np
 import streamlit as st
 import xarray as xr
 
-from dashboard import computing, controls, export, frame, model_columns, panels, pictures, token_layers, url
-from dashboard.computing import ModelResult
+from dashboard.compute import asking
+from dashboard.compute.asking import ModelResult
+from dashboard.controls import choices, token_layers
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import export, frame, model_columns, panels
+from dashboard.draw.palette import number
+from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.draw.stacked import stacked
+from dashboard.images import gallery
 from dashboard.page import Page
-from dashboard.palette import number
-from dashboard.panels import Look, Panel, Scale
-from dashboard.selection import Depth, Point, read_point
-from dashboard.sidebar import sidebar
-from dashboard.stacked import stacked
+from dashboard.state import link
+from dashboard.state.selection import Depth, Point, read_point
 from model_zoo.adapter import Geometry
 
 PAGE = Page("Patch correspondence", section="Representation", order=20)
@@ -89,14 +93,14 @@ def lines(
     pairs: list[tuple[int, int, float]], colour: str, title: str,
 ) -> str:  # fmt: skip
     """Both images side by side with a line for each pair, as SVG."""
-    sizes = [pictures.load(image).size for image in images]
+    sizes = [gallery.load(image).size for image in images]
     zoom = [SIDE / max(size) for size in sizes]
     left = (0.0, sizes[0][0] * zoom[0] + 16)
     width, height = left[1] + sizes[1][0] * zoom[1], max(size[1] * z for size, z in zip(sizes, zoom, strict=True))
     parts = [f"<svg xmlns='http://www.w3.org/2000/svg' width='{width:.0f}' height='{height:.0f}' "
              f"viewBox='0 0 {width:.1f} {height:.1f}'><title>{escape(title)}</title>"]  # fmt: skip
     for image, size, z, x in zip(images, sizes, zoom, left, strict=True):
-        href = pictures.data_uri(image, SIDE, grey=True)
+        href = gallery.data_uri(image, SIDE, grey=True)
         parts.append(f"<image href='{href}' x='{x:.1f}' width='{size[0] * z:.1f}' height='{size[1] * z:.1f}' "
                      "opacity='0.6'/>")  # fmt: skip
     for number_, (a, b, value) in enumerate(pairs, start=1):
@@ -130,16 +134,16 @@ def reading(datasets: Mapping[str, xr.Dataset], facet: str) -> str:
 
 def page() -> None:
     """Draw the page."""
-    default = ("scene:0", "scene:2") if pictures.has_scenes() else ("photo:chelsea", "photo:astronaut")
+    default = ("scene:0", "scene:2") if gallery.has_scenes() else ("photo:chelsea", "photo:astronaut")
     selection = sidebar(several=True, default_images=default)
     images = selection.images[:2]
     selection = type(selection)(selection.models, images)
     frame.header("What corresponds to this patch?")
     row = frame.controls()
-    known = computing.compute({}, selection)
-    point: Point = read_point(url.first("at")) or (0.5, 0.5)
+    known = asking.compute({}, selection)
+    point: Point = read_point(link.first("at")) or (0.5, 0.5)
     with row:
-        depth: Depth | None = controls.layer([model.spec for model in known.models], waiting=bool(known.jobs))
+        depth: Depth | None = choices.layer([model.spec for model in known.models], waiting=bool(known.jobs))
         facet = st.segmented_control(
             "Facet", list(FACETS), default="token", required=True, key="facet", bind="query-params"
         )
@@ -148,11 +152,11 @@ def page() -> None:
         )
         count = st.slider("Lines", 0, 40, 12, key="lines", bind="query-params", width=150)
     given = token_layers.of_each(known.models, depth, facet=facet, of=0)
-    params: dict[str, computing.Params | None] = {}
+    params: dict[str, asking.Params | None] = {}
     for model in known.models:
         layer, patch = given[model.model], asked(model, point)
         params[model.model] = {**layer, "query": patch} if layer and patch else None
-    outcome = token_layers.together(known, computing.compute_each({"patch-similarity": params}, selection))
+    outcome = token_layers.together(known, asking.compute_each({"patch-similarity": params}, selection))
     ready = outcome.ready("patch-similarity")
     scale = scale_of(ready) if ready and scaling == "shared" else None
     look, documents = Look(columns=token_layers.columns(len(outcome.models))), []
@@ -164,9 +168,9 @@ def page() -> None:
         documents.append(drawn)
         panels.patch_panels(
             image, drawn, scale=scale, look=look, key=f"similar-{i}", point=point if i == 0 else None,
-            on_pick=controls.pick if i == 0 else None,
+            on_pick=choices.pick if i == 0 else None,
         )  # fmt: skip
-    computing.show_progress(outcome)
+    asking.show_progress(outcome)
     if ready:
         st.markdown(reading(ready, facet))
     if count and len(images) == 2:
@@ -198,7 +202,7 @@ def draw_lines(models: tuple[ModelResult, ...], images: tuple[str, str], count: 
     if not there:
         return
     pairs = {model.title: best_pairs(model.datasets["patch-similarity"], 1, count) for model in there}
-    both = " to ".join(pictures.title(image) for image in images)
+    both = " to ".join(gallery.title(image) for image in images)
     notes = {
         name: f"{both} · {len(best)} best mutual match{'es' if len(best) != 1 else ''}" for name, best in pairs.items()
     }

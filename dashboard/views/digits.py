@@ -10,10 +10,11 @@ import streamlit as st
 import torch
 from PIL import Image
 
-from dashboard import computing, frame, palette
-from dashboard.jobs import Job, Jobs, QueueFull
+from dashboard.compute import asking
+from dashboard.compute.jobs import Job, Jobs, QueueFull
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import frame, palette
 from dashboard.page import Page
-from dashboard.sidebar import sidebar
 
 PAGE = Page("Train on digits", section="Experiments", order=70)
 
@@ -73,8 +74,8 @@ def train_digits(run: list[Look], job: Job, epochs: int, seed: int) -> None:
     from model_zoo.training.data import open_source
     from model_zoo.training.loop import train
     from model_zoo.training.recipes import RECIPES
-    from probes import runner
     from probes.attention_distance import AttentionDistance
+    from probes.core import runner
     from probes.position_similarity import PositionSimilarity
 
     config = replace(RECIPES["digits"], seed=seed)
@@ -181,7 +182,7 @@ def _start(epochs: int, seed: int) -> None:
     looks: list[Look] = []
     try:
         job = trainings().submit(
-            "Training on the digits", lambda job: train_digits(looks, job, epochs, seed), computing.visitor()
+            "Training on the digits", lambda job: train_digits(looks, job, epochs, seed), asking.visitor()
         )
     except QueueFull as error:
         st.toast(str(error))
@@ -196,9 +197,9 @@ def _watch() -> None:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
         place = trainings().place(run.job)
-        text = f"place {place} in the queue" if place else computing.describe(run.job, 1)
+        text = f"place {place} in the queue" if place else asking.describe(run.job, 1)
         st.progress(run.job.fraction or 0.0, text)
-        st.button("Stop", key="stop", type="tertiary", on_click=trainings().leave, args=(run.job, computing.visitor()))
+        st.button("Stop", key="stop", type="tertiary", on_click=trainings().leave, args=(run.job, asking.visitor()))
     _show(run)
 
 

@@ -9,13 +9,16 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
-from dashboard import charts, computing, controls, export, frame, palette, panels, pictures, token_layers
-from dashboard.computing import ModelResult
+from dashboard.compute import asking
+from dashboard.compute.asking import ModelResult
+from dashboard.controls import choices, token_layers
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import charts, export, frame, palette, panels
+from dashboard.draw.palette import number
+from dashboard.draw.panels import Look, Panel
+from dashboard.images import gallery
 from dashboard.page import Page
-from dashboard.palette import number
-from dashboard.panels import Look, Panel
-from dashboard.selection import Depth
-from dashboard.sidebar import sidebar
+from dashboard.state.selection import Depth
 
 PAGE = Page("Logit lens", section="Representation", order=70)
 
@@ -187,10 +190,10 @@ def page() -> None:
     selection = sidebar()
     frame.header("What would each patch be called?")
     row = frame.controls()
-    outcome = computing.compute({"logit-lens": {"ranks": 5}}, selection)
+    outcome = asking.compute({"logit-lens": {"ranks": 5}}, selection)
     with row:
         able = [model.spec for model in outcome.models if "logit-lens" in model.datasets]
-        depth = controls.layer(able, waiting=bool(outcome.jobs))
+        depth = choices.layer(able, waiting=bool(outcome.jobs))
     ready = outcome.ready("logit-lens")
     finals = [called(dataset, final_answer(dataset)) for dataset in ready.values()]
     shades = legend(ready.values(), finals)
@@ -207,7 +210,7 @@ def page() -> None:
         st.html(
             f'<div style="font-size:0.85rem;line-height:1.9">{chips}<span style="opacity:0.7">grey: others</span></div>'
         )
-    computing.show_progress(outcome)
+    asking.show_progress(outcome)
     said = reading(ready, depth) if ready else ""
     if ready:
         st.markdown(said)
@@ -216,7 +219,7 @@ def page() -> None:
         )
         if missing := unread(ready):
             st.caption(missing)
-    heading = f"{pictures.title(picture)}: what each patch would be called"
+    heading = f"{gallery.title(picture)}: what each patch would be called"
     frame.footer(
         how=HOW,
         formula=FORMULA,

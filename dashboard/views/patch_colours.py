@@ -6,14 +6,18 @@ import numpy as np
 import streamlit as st
 import xarray as xr
 
-from dashboard import computing, controls, export, frame, panels, pictures, token_layers, url
-from dashboard.computing import ModelResult
+from dashboard.compute import asking
+from dashboard.compute.asking import ModelResult
+from dashboard.controls import choices, token_layers
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import export, frame, panels
+from dashboard.draw.palette import number
+from dashboard.draw.panels import Look, Panel
+from dashboard.draw.stacked import stacked
+from dashboard.images import gallery
 from dashboard.page import Page
-from dashboard.palette import number
-from dashboard.panels import Look, Panel
-from dashboard.selection import Depth
-from dashboard.sidebar import sidebar
-from dashboard.stacked import stacked
+from dashboard.state import link
+from dashboard.state.selection import Depth
 from model_zoo.catalog import CATALOG
 
 PAGE = Page("Patch colours (PCA)", section="Representation", order=30)
@@ -48,8 +52,8 @@ NOT_SHOWN = """
 
 def default_images() -> tuple[str, ...]:
     """Scenes for the shipped models, which were trained on them; two photos for all others."""
-    shipped = all(model in CATALOG and CATALOG[model].weights == "shipped" for model in url.get("model"))
-    if shipped and pictures.has_scenes():
+    shipped = all(model in CATALOG and CATALOG[model].weights == "shipped" for model in link.get("model"))
+    if shipped and gallery.has_scenes():
         return ("scene:0", "scene:2", "scene:1")
     return ("photo:chelsea", "photo:astronaut")
 
@@ -97,22 +101,22 @@ def page() -> None:
     selection = sidebar(several=True, default_images=default_images())
     frame.header("Which patches are alike to a model?")
     row = frame.controls()
-    known = computing.compute({}, selection)
+    known = asking.compute({}, selection)
     with row:
-        depth = controls.layer([model.spec for model in known.models], waiting=bool(known.jobs))
+        depth = choices.layer([model.spec for model in known.models], waiting=bool(known.jobs))
         foreground = st.segmented_control(
             "Patches", list(FOREGROUNDS), default="none", required=True, key="foreground", bind="query-params",
             format_func=FOREGROUNDS.__getitem__,
         )  # fmt: skip
     params = token_layers.of_each(known.models, depth, foreground=foreground)
-    outcome = token_layers.together(known, computing.compute_each({"patch-pca": params}, selection))
+    outcome = token_layers.together(known, asking.compute_each({"patch-pca": params}, selection))
     look = Look(opacity=1.0, columns=token_layers.columns(len(outcome.models)))
     rows = [[panel(model, i, depth) for model in outcome.models] for i in range(len(selection.images))][:MOST_ROWS]
     for i, drawn in enumerate(rows):
         panels.patch_panels(selection.images[i], drawn, scale=None, look=look, key=f"pca-{i}")
     if len(selection.images) > MOST_ROWS:
         st.caption(f"The first {MOST_ROWS} of {len(selection.images)} images are drawn; the fit is over all of them.")
-    computing.show_progress(outcome)
+    asking.show_progress(outcome)
     ready = outcome.ready("patch-pca")
     if ready:
         st.markdown(reading(ready))

@@ -8,12 +8,16 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
-from dashboard import computing, controls, export, frame, model_columns, palette, panels, pictures, squares, url
+from dashboard.compute import asking
+from dashboard.controls import choices
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import export, frame, matrices, model_columns, palette, panels
+from dashboard.draw.matrices import Square
+from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.images import gallery
 from dashboard.page import Page
-from dashboard.panels import Look, Panel, Scale
-from dashboard.selection import read_point
-from dashboard.sidebar import sidebar
-from dashboard.squares import Square
+from dashboard.state import link
+from dashboard.state.selection import read_point
 from model_zoo.adapter import Geometry
 
 PAGE = Page("Position embeddings", section="Representation", order=40)
@@ -113,11 +117,11 @@ def document(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], sai
     shared = next(iter(scales.values())) if len(set(scales.values())) == 1 else None
     drawn = []
     for name, dataset in datasets.items():
-        pixels = squares.painted(mosaic(dataset["similarity"])[0], scales[name], gaps=True)
+        pixels = matrices.painted(mosaic(dataset["similarity"])[0], scales[name], gaps=True)
         axes = "column of the position", "row of the position"
         own = None if shared else scales[name]
         drawn.append(Square(name, colours[name], dataset.attrs["source"], pixels, *axes, scale=own))
-    return squares.svg(drawn, scale=shared, title="Similarity of positions", caption=said)
+    return matrices.svg(drawn, scale=shared, title="Similarity of positions", caption=said)
 
 
 def limit(dataset: xr.Dataset) -> float:
@@ -169,12 +173,12 @@ def page() -> None:
             bind="query-params",
             format_func=METRICS.__getitem__,
         )
-    outcome = computing.compute({"position-similarity": {"metric": metric}}, selection)
+    outcome = asking.compute({"position-similarity": {"metric": metric}}, selection)
     ready = outcome.ready("position-similarity")
     if ready:
         draw_mosaics(ready, outcome.colours)
     frame.states(outcome, "position-similarity")
-    computing.show_progress(outcome)
+    asking.show_progress(outcome)
     if ready:
         st.markdown(reading(ready))
         st.subheader("One place against all others", anchor=False)
@@ -213,15 +217,15 @@ def written(value: float) -> str:
 
 def at_point(dataset: xr.Dataset) -> xr.Dataset:
     """The similarity to the chosen place only."""
-    u, v = read_point(url.first("at")) or (0.3, 0.3)
+    u, v = read_point(link.first("at")) or (0.3, 0.3)
     return dataset.isel(query_y=int(v * dataset.sizes["query_y"]), query_x=int(u * dataset.sizes["query_x"]))
 
 
-def one_place(outcome: computing.Outcome) -> None:
+def one_place(outcome: asking.Outcome) -> None:
     """Panels of the chosen place, which is chosen by clicking."""
-    picture = "scene:0" if pictures.has_scenes() else next(iter(pictures.offered()))
-    width, height = pictures.load(picture).size
-    point = read_point(url.first("at")) or (0.3, 0.3)
+    picture = "scene:0" if gallery.has_scenes() else next(iter(gallery.offered()))
+    width, height = gallery.load(picture).size
+    point = read_point(link.first("at")) or (0.3, 0.3)
     whole = Geometry((width, height), (0.0, 0.0, float(width), float(height)), (height, width))
     drawn, scales = [], []
     for model in outcome.models:
@@ -241,4 +245,4 @@ def one_place(outcome: computing.Outcome) -> None:
         drawn = [replace(panel, scale=None) for panel in drawn]
     look = Look(opacity=1.0, original=False)
     shared = scales[0] if same else None
-    panels.patch_panels(picture, drawn, scale=shared, look=look, key="one-place", point=point, on_pick=controls.pick)
+    panels.patch_panels(picture, drawn, scale=shared, look=look, key="one-place", point=point, on_pick=choices.pick)

@@ -7,13 +7,16 @@ import numpy as np
 import streamlit as st
 import xarray as xr
 
-from dashboard import computing, export, frame, maps, palette, panels, pictures, target_picker
-from dashboard.computing import ModelResult, Outcome, Params
+from dashboard.compute import asking
+from dashboard.compute.asking import ModelResult, Outcome, Params
+from dashboard.controls import target_choice
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import export, frame, head_maps, palette, panels
+from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.draw.sentences import percent
+from dashboard.images import gallery
 from dashboard.page import Page
-from dashboard.panels import Look, Panel, Scale
-from dashboard.reading import percent
-from dashboard.sidebar import sidebar
-from probes.saliency import overlap
+from probes.core.saliency import overlap
 
 PAGE = Page("Relevance", section="Attention", order=25)
 
@@ -91,7 +94,7 @@ def explained(one: xr.Dataset, of: str) -> str:
     """The target and its value: a class with its probability, or a similarity."""
     value, name = float(one["target_value"]), str(one["target_name"].values)
     if name == "similarity":
-        return f"similarity to {pictures.title(of)}, {palette.number(value)}"
+        return f"similarity to {gallery.title(of)}, {palette.number(value)}"
     word = name.partition(",")[0]
     chance = f"{percent(float(one['target_probability']))}, " if "target_probability" in one else ""
     return f"{word}, {chance}logit {palette.number(value)}"
@@ -129,7 +132,7 @@ def reading(found: list[Shown], picture: str) -> str:
     ready = [s for s in found if s.values is not None]
     if not ready:
         return ""
-    mask = pictures.mask(picture) if picture.startswith("scene:") else None
+    mask = gallery.mask(picture) if picture.startswith("scene:") else None
     said = []
     for title in dict.fromkeys(one.model.title for one in ready):
         shares = [(one, share(one, mask)) for one in ready if one.model.title == title]
@@ -146,7 +149,7 @@ def share(one: Shown, mask: np.ndarray | None) -> float:
     """The part of the positive relevance on the object; without one, of the patches that hold 60% of it."""
     values = np.clip(one.values if one.values is not None else np.zeros((1, 1)), 0, None)
     if mask is None:
-        return float(maps.mass_mask(values, 0.6).mean())
+        return float(head_maps.mass_mask(values, 0.6).mean())
     return overlap(values, mask, one.model.geometries[0], 0.6).mass_inside
 
 
@@ -155,7 +158,7 @@ def page() -> None:
     selection = sidebar()
     frame.header("Which patches speak for the class?")
     picture, row = selection.images[0], frame.controls()
-    layouts = computing.compute({}, selection)
+    layouts = asking.compute({}, selection)
     specs = {model.model: model.spec for model in layouts.models}
     with row:
         chosen = st.selectbox(
@@ -168,20 +171,20 @@ def page() -> None:
             help="Five ways to ask the same question. All of them need gradients, so each takes passes of its own.",
         )
         remembered: dict[str, list[str]] = st.session_state.setdefault("likeliest", {}).get(picture, {})
-        likeliest = target_picker.likeliest({m: remembered[m] for m in selection.models if m in remembered})
-        target = target_picker.picker(selection, specs.values(), likeliest)
+        likeliest = target_choice.likeliest({m: remembered[m] for m in selection.models if m in remembered})
+        target = target_choice.picker(selection, specs.values(), likeliest)
     methods = list(METHODS) if chosen == "all" else [chosen]
     outcomes = {}
     for method in methods:
         asked: dict[str, Params | None] = {
             model: {"method": method, **target.params(spec)} if spec else None for model, spec in specs.items()
         }
-        outcomes[method] = computing.compute_each({"attention-relevance": asked}, selection)
+        outcomes[method] = asking.compute_each({"attention-relevance": asked}, selection)
     found = [shown(method, model, target.of) for method, outcome in outcomes.items() for model in outcome.models]
     scale = scales(found)
     draw(picture, found, scale, several=chosen == "all")
     busy = (outcome for outcome in (layouts, *outcomes.values()) if outcome.jobs or outcome.failures)
-    computing.show_progress(next(busy, layouts))
+    asking.show_progress(next(busy, layouts))
     said = reading(found, picture)
     st.markdown(said)
     ready = {
@@ -193,7 +196,7 @@ def page() -> None:
     remember(picture, outcomes[methods[0]])
 
     def document() -> str:
-        heading = f"{pictures.title(picture)}: relevance by {', '.join(METHODS[m] for m in methods)}"
+        heading = f"{gallery.title(picture)}: relevance by {', '.join(METHODS[m] for m in methods)}"
         every = [panel(one, scale.get(True)) for one in found]
         return export.svg(
             picture, every, scale=scale.get(False), look=Look(), title=heading, caption=said.replace("*", "")

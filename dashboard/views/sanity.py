@@ -8,11 +8,14 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
-from dashboard import computing, export, frame, palette, panels, pictures, target_picker
-from dashboard.computing import ModelResult, Params
+from dashboard.compute import asking
+from dashboard.compute.asking import ModelResult, Params
+from dashboard.controls import target_choice
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import export, frame, palette, panels
+from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.images import gallery
 from dashboard.page import Page
-from dashboard.panels import Look, Panel, Scale
-from dashboard.sidebar import sidebar
 
 PAGE = Page("Sanity checks", section="Attention", order=60)
 
@@ -127,21 +130,21 @@ def page() -> None:
     selection = sidebar()
     frame.header("Would a network that knows nothing show the same?")
     controls = frame.controls()
-    layouts = computing.compute({}, selection)
+    layouts = asking.compute({}, selection)
     specs = {model.model: model.spec for model in layouts.models}
     with controls:
         kind = st.selectbox(
             "Map", list(MAPS), key="sanity", bind="query-params", format_func=MAPS.__getitem__, width=220
         )
         seed = st.number_input("Seed", 0, 99, 0, key="seed", bind="query-params", width=110)
-        target = target_picker.Chosen("top", "")
+        target = target_choice.Chosen("top", "")
         if kind not in ("mean", "rollout"):
-            target = target_picker.picker(selection, specs.values(), [])
+            target = target_choice.picker(selection, specs.values(), [])
     asked: dict[str, Params | None] = {}
     for name, spec in specs.items():
         explained = target.params(spec) if kind not in ("mean", "rollout") else {}
         asked[name] = {"map": kind, "seed": int(seed), **explained} if spec else None
-    outcome = computing.compute_each({"attention-sanity": asked}, selection)
+    outcome = asking.compute_each({"attention-sanity": asked}, selection)
     picture, ready = selection.images[0], outcome.ready("attention-sanity")
     drawn: list[tuple[list[Panel], Scale]] = []
     for index, model in enumerate(outcome.models):
@@ -152,14 +155,14 @@ def page() -> None:
             look = Look(original=False, columns=len(made[0]))
             panels.patch_panels(picture, made[0], scale=made[1], look=look, key=f"sanity-{index}")
     frame.states(outcome, "attention-sanity")
-    computing.show_progress(outcome if outcome.jobs or outcome.failures else layouts)
+    asking.show_progress(outcome if outcome.jobs or outcome.failures else layouts)
     text = reading(ready, kind) if ready else ""
     if ready:
         frame.chart(figure(ready, outcome.colours), key="sanity-chart", alt="Rank correlation over randomised stages")
         st.markdown(text)
 
     def document() -> str:
-        title = f"{pictures.title(picture)}: {MAPS[kind]} as the network becomes random"
+        title = f"{gallery.title(picture)}: {MAPS[kind]} as the network becomes random"
         every = [replace(one, scale=scale) for made, scale in drawn for one in made]
         return export.svg(picture, every, scale=None, look=Look(), title=title, caption=text.replace("*", ""))
 

@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 import streamlit as st
 from PIL import Image
 
-from dashboard import frame, palette
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import frame, palette
 from dashboard.page import Page
-from dashboard.sidebar import sidebar
 from model_zoo.catalog import CATALOG
 from model_zoo.scenes import CLASSES, Scenes
 from model_zoo.textures import SURFACES

@@ -7,13 +7,16 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
-from dashboard import charts, computing, controls, export, frame, panels, pictures
-from dashboard.computing import ModelResult
+from dashboard.compute import asking
+from dashboard.compute.asking import ModelResult
+from dashboard.controls import choices
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import charts, export, frame, panels
+from dashboard.draw.palette import MODEL_MARKS, number
+from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.images import gallery
 from dashboard.page import Page
-from dashboard.palette import MODEL_MARKS, number
-from dashboard.panels import Look, Panel, Scale
-from dashboard.selection import Depth
-from dashboard.sidebar import sidebar
+from dashboard.state.selection import Depth
 
 PAGE = Page("Token norms", section="Attention", order=60)
 
@@ -150,22 +153,22 @@ def page() -> None:
             format_func=VALUES.__getitem__,
         )
         factor = st.slider("High from (× median)", 1.5, 10.0, 3.0, 0.5, key="factor", bind="query-params")
-    outcome = computing.compute({"token-norm": {"factor": factor}}, selection)
+    outcome = asking.compute({"token-norm": {"factor": factor}}, selection)
     with place:
-        depth = controls.layer([model.spec for model in outcome.models], waiting=bool(outcome.jobs))
+        depth = choices.layer([model.spec for model in outcome.models], waiting=bool(outcome.jobs))
     drawn = [panel(model, depth, values) for model in outcome.models]
     arrays = [p.values for p in drawn if p.values is not None]
     scale = Scale.over(arrays, VALUES[values]) if arrays and values == "relative" else None
     picture = selection.images[0]
     panels.patch_panels(picture, drawn, scale=scale, look=Look(), key="norm-panels")
-    computing.show_progress(outcome)
+    asking.show_progress(outcome)
     ready = outcome.ready("token-norm")
     at = {name: depth.index(d.sizes["layer"]) if depth else d.sizes["layer"] - 1 for name, d in ready.items()}
     said = reading(ready, at)
     st.markdown(said)
 
     def document() -> str:
-        title = f"{pictures.title(picture)}: token norms"
+        title = f"{gallery.title(picture)}: token norms"
         return export.svg(picture, drawn, scale=scale, look=Look(), title=title, caption=said.replace("*", ""))
 
     frame.footer(

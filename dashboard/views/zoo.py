@@ -5,12 +5,15 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard import cards, computing, frame, results, url
-from dashboard.jobs import Job, QueueFull
+from dashboard.compute import asking, results
+from dashboard.compute.jobs import Job, QueueFull
+from dashboard.controls import model_card
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import frame
+from dashboard.draw.palette import MOST_MODELS, megabytes
 from dashboard.page import Page
-from dashboard.palette import MOST_MODELS, megabytes
-from dashboard.selection import read_models
-from dashboard.sidebar import sidebar
+from dashboard.state import link
+from dashboard.state.selection import read_models
 from model_zoo.catalog import CATALOG, CatalogEntry
 
 PAGE = Page("Zoo", section="Models", order=80)
@@ -84,7 +87,7 @@ def page() -> None:
         with st.container(border=True, key="card"):
             left, right = st.columns([3, 1])
             with left:
-                cards.draw(chosen.key)
+                model_card.draw(chosen.key)
             with right:
                 _actions(chosen, selection.models)
     _job()
@@ -131,7 +134,7 @@ def _actions(entry: CatalogEntry, models: tuple[str, ...]) -> None:
         width="stretch",
         disabled=there or full,
         help=f"At most {MOST_MODELS} models are compared at once." if full else None,
-        on_click=lambda: url.put("model", *read_models((*models, entry.key))[0]),
+        on_click=lambda: link.put("model", *read_models((*models, entry.key))[0]),
     )
     loaded = any(model.key == entry.key for model in results.zoo().loaded())
     st.button("Load", key="load", width="stretch", disabled=loaded, on_click=_load, args=(entry.key,))
@@ -143,9 +146,9 @@ def _load(model: str) -> None:
             pass
 
     try:
-        st.session_state["loading"] = results.store().jobs.submit(cards.title(model), work, computing.visitor())
+        st.session_state["loading"] = results.store().jobs.submit(model_card.title(model), work, asking.visitor())
     except QueueFull as error:
-        url.note(str(error))
+        link.note(str(error))
 
 
 def _job() -> None:
@@ -159,14 +162,14 @@ def _job() -> None:
         st.button("Dismiss", key="dismiss", on_click=lambda: st.session_state.pop("loading"))
 
 
-@st.fragment(run_every=computing.POLL)
+@st.fragment(run_every=asking.POLL)
 def _live(job: Job) -> None:
     if not job.live:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(job.fraction or 0.0, computing.describe(job, 1))
+        st.progress(job.fraction or 0.0, asking.describe(job, 1))
         st.button(
-            "Stop", key="stop", type="tertiary", on_click=results.store().jobs.leave, args=(job, computing.visitor())
+            "Stop", key="stop", type="tertiary", on_click=results.store().jobs.leave, args=(job, asking.visitor())
         )
 
 
@@ -179,7 +182,7 @@ def _loaded() -> None:
         with st.container(horizontal=True, vertical_alignment="center", key=f"loaded-{model.key}-{model.image_size}"):
             size_text = f" at {model.image_size} px" if model.image_size else ""
             use = "in use" if model.in_use else "idle"
-            st.markdown(f"**{cards.title(model.key)}**{size_text} · {megabytes(model.bytes)} · {use}")
+            st.markdown(f"**{model_card.title(model.key)}**{size_text} · {megabytes(model.bytes)} · {use}")
             st.button(
                 "Unload",
                 key=f"unload-{model.key}-{model.image_size}",

@@ -21,7 +21,7 @@ from model_zoo.scenes import CLASSES, PROBE_BANK_SEED
 from model_zoo.snapshots import STARTS
 from model_zoo.training.config import TrainConfig
 from model_zoo.training.loop import WEIGHTS, build_student, save_weights
-from probes.evaluation import Measured, evaluate_scenes
+from probes.core.evaluation import Measured, evaluate_scenes
 
 HELD_OUT = 2000
 

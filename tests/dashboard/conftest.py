@@ -1,6 +1,6 @@
 import pytest
 
-from dashboard import results
+from dashboard.compute import results
 
 TINY = ("timm:test_vit@random:0", "timm:test_vit@random:1")
 

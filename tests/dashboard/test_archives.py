@@ -7,8 +7,9 @@ import zipfile
 import pytest
 from PIL import Image
 
-from dashboard import archives, image_sets, pictures
-from dashboard.selection import Selection
+from dashboard.controls import image_sets
+from dashboard.images import archives, gallery
+from dashboard.state.selection import Selection
 from model_zoo.images import ImageError
 
 
@@ -98,7 +99,7 @@ def test_a_set_is_named_by_its_content_and_says_what_was_skipped():
     assert name == image_sets.SETS.add(files)[0]
     kept = image_sets.SETS.get(name)
     assert kept.classes == ("cats", "dogs")
-    assert all(pictures.missing(image) is None for image in kept.images)
+    assert all(gallery.missing(image) is None for image in kept.images)
     assert notes == ["1 file was skipped: no image, or too large."]
     assert image_sets.SETS.get("zip-000000000000") is None
     with pytest.raises(ImageError, match="None of the files"):

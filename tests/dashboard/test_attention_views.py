@@ -5,13 +5,18 @@ import pytest
 import torch
 import xarray as xr
 
-from dashboard import head_picker, mosaic, rollout_steps
-from dashboard.computing import ModelResult
-from dashboard.views import distance, heads, rollout, token_norms
+from dashboard.compute.asking import ModelResult
+from dashboard.views import token_norms
+from dashboard.views.distance import head_picker
+from dashboard.views.distance import view as distance
+from dashboard.views.heads import mosaic
+from dashboard.views.heads import view as heads
+from dashboard.views.rollout import toy
+from dashboard.views.rollout import view as rollout
 from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
-from probes.attention import AttentionRows
 from probes.attention_rollout import AttentionRollout
+from probes.core.attention import AttentionRows
 
 COLOURS = {"a": "#0072B2", "b": "#E69F00"}
 
@@ -89,20 +94,20 @@ def test_the_worked_example_is_what_the_probe_computes(convention, fusion, disca
     layers = tuple(AttentionLayer(f"blocks.{i}.attn", 2, (2, 2), 1) for i in range(2))
     state = probe.init(spec := ModelSpec("toy", (2, 2), 1, (2, 2), ("cls",), layers, (), 0))
     assert probe.undefined(spec) is None
-    for index, weights in enumerate(rollout_steps.TOY):
+    for index, weights in enumerate(toy.TOY):
         state = probe.update(state, AttentionRows(index, range(1), torch.arange(5), torch.from_numpy(weights)[None]))
     result = probe.compute(state)
-    shown = rollout_steps.product(fusion, discard, convention)
+    shown = toy.product(fusion, discard, convention)
     np.testing.assert_allclose(shown[-1].values, result.rollout.values[0], rtol=1e-6)
-    steps = rollout_steps.layers(fusion, discard, convention)
+    steps = toy.layers(fusion, discard, convention)
     assert len(steps[0]) == (6 if discard else 5)
     if convention == "paper":
         np.testing.assert_allclose(steps[0][-1].values.sum(1), 1)
-    assert f"{shown[-1].values[0, 0]:.2f}" in rollout_steps.html(shown)
+    assert f"{shown[-1].values[0, 0]:.2f}" in toy.html(shown)
 
 
 def test_the_toys_attention_rows_sum_to_one():
-    np.testing.assert_allclose(rollout_steps.TOY.sum(-1), 1)
+    np.testing.assert_allclose(toy.TOY.sum(-1), 1)
 
 
 def rollouts(values):
@@ -198,8 +203,8 @@ def test_one_scale_for_all_models_ends_where_few_weights_lie_above():
 
 def test_a_chosen_head_goes_into_the_link_and_nonsense_falls_back(monkeypatch):
     held: dict[str, tuple[str, ...]] = {}
-    monkeypatch.setattr(heads.url, "get", lambda name: held.get(name, ()))
-    monkeypatch.setattr(heads.url, "put", lambda name, *values: held.__setitem__(name, values))
+    monkeypatch.setattr(heads.link, "get", lambda name: held.get(name, ()))
+    monkeypatch.setattr(heads.link, "put", lambda name, *values: held.__setitem__(name, values))
     heads.choose(1, 5, 2)
     assert held["heads"] == ("-", "5.2")
     heads.choose(0, 12, 1)

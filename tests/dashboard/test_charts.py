@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboard import charts
+from dashboard.draw import charts
 
 
 def dataset(layers, heads, seed=0, units="nats"):

@@ -9,14 +9,16 @@ import pytest
 import xarray as xr
 from scipy.stats import spearmanr
 
-from dashboard import image_sets, image_vectors, pictures, projection, relation_pictures, relations, similarity
-from dashboard.background import Background
-from dashboard.computing import ModelResult
-from dashboard.image_sets import ImageSet
-from dashboard.jobs import Cancelled, Job
-from dashboard.relations import Near, Relation
-from dashboard.selection import Depth
-from dashboard.views import embeddings
+from dashboard.compute.asking import ModelResult
+from dashboard.compute.background import Background
+from dashboard.compute.jobs import Cancelled, Job
+from dashboard.controls import image_sets
+from dashboard.controls.image_sets import ImageSet
+from dashboard.images import gallery
+from dashboard.state.selection import Depth
+from dashboard.views.embeddings import image_relations, projection, similarity, slides, vectors
+from dashboard.views.embeddings import view as embeddings
+from dashboard.views.embeddings.image_relations import Near, Relation
 from model_zoo.images import ImageError
 from probes.embedding_similarity import cosine
 
@@ -64,8 +66,8 @@ def test_squares_are_sent_in_order_as_bytes():
     images = [f"scene:{i}" for i in range(15)]
     order = similarity.order(SQUARE, CLASSES, "class")
     panel = Relation("a", "#0072B2", square=np.where(np.eye(15) > 0, np.nan, SQUARE))
-    data = relations.describe(
-        images, [panel], thumbnails=relations.sheet(images), order=order, classes=CLASSES, selected=3, near=[]
+    data = image_relations.describe(
+        images, [panel], thumbnails=image_relations.sheet(images), order=order, classes=CLASSES, selected=3, near=[]
     )
     sent = np.frombuffer(base64.b64decode(data["panels"][0]["bytes"]), np.uint8).reshape(15, 15)
     assert (np.diag(sent) == 255).all()
@@ -81,16 +83,16 @@ def test_a_square_of_five_hundred_images_stays_under_three_megabytes():
     panels = [Relation(name, "#0072B2", square=square) for name in "ab"]
     near = [Near("n", "#0072B2", range(1, 11), [0.5] * 10)] * 2
     more = {"order": range(500), "classes": chosen.classes, "selected": 0, "near": near}
-    data = relations.describe(chosen.images, panels, thumbnails=relations.sheet(chosen.images), **more)
+    data = image_relations.describe(chosen.images, panels, thumbnails=image_relations.sheet(chosen.images), **more)
     size = len(json.dumps(data))
     assert size < 3_000_000, size
 
 
 def test_thumbnails_of_any_images():
-    small = relations.thumbnails(["photo:coffee", "photo:rocket"], 20)
+    small = image_relations.thumbnails(["photo:coffee", "photo:rocket"], 20)
     assert [image.size for image in small] == [(20, 20)] * 2
-    scenes = relations.thumbnails(["scene:4"], 224)
-    assert np.array_equal(np.asarray(scenes[0]), np.asarray(pictures.load("scene:4")))
+    scenes = image_relations.thumbnails(["scene:4"], 224)
+    assert np.array_equal(np.asarray(scenes[0]), np.asarray(gallery.load("scene:4")))
 
 
 def test_maps():
@@ -161,30 +163,30 @@ def dataset(points, pool="cls"):
 
 def test_the_last_layer_is_the_final_norm_and_others_stand_at_their_depth():
     data = dataset(["resid_post.0", "resid_post.1", "resid_post.2", "norm"])
-    assert image_vectors.layer_index(data, None) == 3
-    assert image_vectors.layer_index(data, Depth(3, 3)) == 3
-    assert image_vectors.layer_index(data, Depth(2, 3)) == 1
-    assert image_vectors.layer_index(data, Depth(6, 12)) == 1
+    assert vectors.layer_index(data, None) == 3
+    assert vectors.layer_index(data, Depth(3, 3)) == 3
+    assert vectors.layer_index(data, Depth(2, 3)) == 1
+    assert vectors.layer_index(data, Depth(6, 12)) == 1
     model = ModelResult("m", "A", "#0072B2", None, (), {"embedding-similarity": data})
-    assert image_vectors.chosen_layer(model, Depth(1, 3)).note == "layer 1 · mean of patches (it has no CLS there)"
-    assert image_vectors.chosen_layer(model, None).note.startswith("after the final norm")
+    assert vectors.chosen_layer(model, Depth(1, 3)).note == "layer 1 · mean of patches (it has no CLS there)"
+    assert vectors.chosen_layer(model, None).note.startswith("after the final norm")
 
 
 def test_differences_are_to_the_first_model_and_the_words_follow_from_the_numbers():
-    one = image_vectors.ImageVectors("A", "#0072B2", "", SQUARE, VECTORS[MIXED])
-    other = image_vectors.ImageVectors("B", "#E69F00", "", SQUARE**2, VECTORS[MIXED])
+    one = vectors.ImageVectors("A", "#0072B2", "", SQUARE, VECTORS[MIXED])
+    other = vectors.ImageVectors("B", "#E69F00", "", SQUARE**2, VECTORS[MIXED])
     drawn = embeddings.panels([one, other], "difference", [])
     assert [panel.name for panel in drawn] == ["B − A"]
     np.testing.assert_allclose(drawn[0].square, SQUARE**2 - SQUARE)
     chosen = ImageSet("x", tuple(f"scene:{i}" for i in range(15)), CLASSES)
-    said = image_vectors.reading([one, other], chosen, image_vectors.agreement([one, other]))
+    said = vectors.reading([one, other], chosen, vectors.agreement([one, other]))
     assert "100% have their nearest image in their own class" in said
     assert "n = 15 images" in said
     assert "CKA 1." in said
-    alone = image_vectors.reading([one], ImageSet("x", ("scene:0",)), image_vectors.agreement([one]))
+    alone = vectors.reading([one], ImageSet("x", ("scene:0",)), vectors.agreement([one]))
     assert alone.startswith("One image has nothing")
-    same = image_vectors.ImageVectors("A", "#0072B2", "", np.ones((3, 3)), np.ones((3, 4)))
-    identical = image_vectors.reading([same], ImageSet("x", ("scene:0",) * 3), image_vectors.agreement([same]))
+    same = vectors.ImageVectors("A", "#0072B2", "", np.ones((3, 3)), np.ones((3, 4)))
+    identical = vectors.reading([same], ImageSet("x", ("scene:0",) * 3), vectors.agreement([same]))
     assert identical.endswith("All images are the same to every model.")
 
 
@@ -220,18 +222,18 @@ def test_the_saved_picture_holds_the_grids_on_one_scale_and_the_maps():
     more = {
         "order": order,
         "classes": CLASSES,
-        "thumbnails": relations.sheet(images),
+        "thumbnails": image_relations.sheet(images),
         "axis": "image, by class (n = 15)",
-        "scale": relation_pictures.COSINES,
+        "scale": slides.COSINES,
         "title": "t",
         "caption": "c",
     }
     grids = [Relation(name, "#0072B2", square=SQUARE) for name in "ab"]
-    text = relation_pictures.svg(grids, **more)
+    text = slides.svg(grids, **more)
     assert text.count("<image") == 3  # two grids and one colour bar
     assert all(f">{kind}</text>" in text for kind in "abc")
     maps = [Relation("a", "#0072B2", points=VECTORS[:, :2])]
-    assert relation_pictures.svg(maps, **more).count("<image") == 1
-    placed = relation_pictures.scattered(VECTORS[:, :2], CLASSES, more["thumbnails"])
-    assert placed.shape == (relation_pictures.SIDE, relation_pictures.SIDE, 3)
+    assert slides.svg(maps, **more).count("<image") == 1
+    placed = slides.scattered(VECTORS[:, :2], CLASSES, more["thumbnails"])
+    assert placed.shape == (slides.SIDE, slides.SIDE, 3)
     assert (placed < 250).any(-1).mean() > 0.02

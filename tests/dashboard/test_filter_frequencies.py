@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from dashboard import filter_frequencies, model_columns
-from dashboard.views import filters
+from dashboard.draw import model_columns
+from dashboard.views.filters import spatial_frequencies
+from dashboard.views.filters import view as filters
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
+from probes.core.runner import run
 from probes.patch_filters import PatchFilters
-from probes.runner import run
 from tests.probes.families import noise, peaked
 
 COLOURS = {"a": "#0072B2", "b": "#E69F00"}
@@ -45,7 +46,7 @@ def amplitude(weights: np.ndarray, fy: float, fx: float) -> float:
 @pytest.mark.parametrize("name", COLOURS)
 def test_the_picture_is_the_fourier_transform_at_the_axes_frequencies(banks, name):
     datasets, weights = banks
-    heat = filter_frequencies.picture(datasets[name], 2.0).data[0]
+    heat = spatial_frequencies.picture(datasets[name], 2.0).data[0]
     side = weights[name].shape[-1]
     every = np.abs(np.fft.fft2(weights[name])).mean((0, 1))
     assert heat.z.shape == (side + (side + 1) % 2,) * 2  # an even side repeats −0.5 at 0.5
@@ -58,7 +59,7 @@ def test_the_picture_is_the_fourier_transform_at_the_axes_frequencies(banks, nam
 
 
 def test_the_picture_spans_all_frequencies_with_units_and_down_is_down(banks):
-    drawn = filter_frequencies.picture(banks[0]["b"], 1.0)
+    drawn = spatial_frequencies.picture(banks[0]["b"], 1.0)
     assert tuple(drawn.layout.xaxis.range) == (-0.5, 0.5)
     assert tuple(drawn.layout.yaxis.range) == (0.5, -0.5)
     assert "cycles per pixel" in drawn.layout.xaxis.title.text
@@ -69,7 +70,7 @@ def test_the_picture_spans_all_frequencies_with_units_and_down_is_down(banks):
 def test_the_lines_are_means_over_rings_of_the_fourier_transform(banks, index):
     datasets, weights = banks
     name = list(COLOURS)[index]
-    line = filter_frequencies.figure(datasets, COLOURS).data[index]
+    line = spatial_frequencies.figure(datasets, COLOURS).data[index]
     side = weights[name].shape[-1]
     every = np.abs(np.fft.fft2(weights[name])).mean((0, 1))
     frequencies = np.fft.fftfreq(side)
@@ -104,24 +105,24 @@ def of_weights(weight):
 
 def test_filters_of_one_wave_are_strongest_at_its_frequency_and_the_scale_is_that_of_all():
     datasets = {"a": of_weights(waves(0.25)), "b": of_weights(waves(0.125))}
-    heat = filter_frequencies.picture(datasets["a"], 1).data[0]
+    heat = spatial_frequencies.picture(datasets["a"], 1).data[0]
     row, column = np.unravel_index(heat.z.argmax(), heat.z.shape)
     assert (heat.y[row], abs(heat.x[column])) == (0, 0.25)
-    said = filter_frequencies.reading(datasets)
+    said = spatial_frequencies.reading(datasets)
     assert "**a**: most at 0.25 cycles per pixel" in said
     assert "**b**: most at 0.125 cycles per pixel" in said
     assert "n = 4 filters" in said
-    both = filter_frequencies.ceiling(datasets)
-    assert both == max(filter_frequencies.ceiling({name: d}) for name, d in datasets.items())
+    both = spatial_frequencies.ceiling(datasets)
+    assert both == max(spatial_frequencies.ceiling({name: d}) for name, d in datasets.items())
 
 
 def test_random_filters_are_called_flat_and_zero_filters_have_no_spectrum():
     noisy = torch.as_tensor(np.random.default_rng(0).normal(size=(64, 3, 8, 8)))
-    assert "flat, as in random filters" in filter_frequencies.reading({"a": of_weights(noisy)})
+    assert "flat, as in random filters" in spatial_frequencies.reading({"a": of_weights(noisy)})
     zero = of_weights(torch.zeros(4, 3, 8, 8, dtype=torch.float64))
-    assert "all its filters are zero" in filter_frequencies.reading({"a": zero})
-    assert filter_frequencies.ceiling({"a": zero}) == 1
-    assert np.isnan(filter_frequencies.picture(zero, 1).data[0].z).all()
+    assert "all its filters are zero" in spatial_frequencies.reading({"a": zero})
+    assert spatial_frequencies.ceiling({"a": zero}) == 1
+    assert np.isnan(spatial_frequencies.picture(zero, 1).data[0].z).all()
 
 
 def test_the_table_holds_both_quantities(banks):

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from dashboard import course
-from dashboard.computing import ModelResult
-from dashboard.course import Course
-from dashboard.selection import Selection
-from dashboard.views import formation
+from dashboard.compute.asking import ModelResult
+from dashboard.state.selection import Selection
+from dashboard.views.formation import along_training
+from dashboard.views.formation import view as formation
+from dashboard.views.formation.along_training import Course
 from model_zoo.snapshots import Moment, images_seen, moments, positions_start
 from model_zoo.training.config import Stage, TrainConfig
 
@@ -39,7 +39,7 @@ COURSES = [
 
 
 def test_the_figure_has_a_chart_a_layer_on_one_scale_with_units() -> None:
-    drawn = course.distance_figure(COURSES, 12_000)
+    drawn = along_training.distance_figure(COURSES, 12_000)
     lines = [trace for trace in drawn.data if trace.mode == "lines+markers"]
     assert len(lines) == 4 * 2
     assert {trace.line.color for trace in lines} == {"#0072B2", "#009E73"}
@@ -54,15 +54,15 @@ def test_the_figure_has_a_chart_a_layer_on_one_scale_with_units() -> None:
     assert follows.count(None) == 1, "one scale for all layers: every axis but one follows that one"
     assert len(set(follows)) == 2
     marked = [shape.x0 for shape in drawn.layout.shapes if shape.line.dash == "dot"]
-    assert set(marked) == {float(course.place(12_000, 300.0))}
+    assert set(marked) == {float(along_training.place(12_000, 300.0))}
 
 
 def test_the_axis_is_0_at_0_and_logarithmic_beyond_the_first_snapshot() -> None:
-    assert course.axis_unit(COURSES) == 300
-    far = course.place(np.array([1e5, 1e6, 1e7]), 300)
+    assert along_training.axis_unit(COURSES) == 300
+    far = along_training.place(np.array([1e5, 1e6, 1e7]), 300)
     assert np.diff(far) == pytest.approx(np.log(10), rel=1e-3)
-    assert course.place(0, 300) == 0
-    assert [course.short(n) for n in (0, 100, 1_000, 100_000, 1_000_000)] == ["0", "100", "1 k", "100 k", "1 M"]
+    assert along_training.place(0, 300) == 0
+    assert [along_training.short(n) for n in (0, 100, 1_000, 100_000, 1_000_000)] == ["0", "100", "1 k", "100 k", "1 M"]
 
 
 def test_a_moment_is_the_last_that_has_seen_no_more() -> None:
@@ -72,7 +72,7 @@ def test_a_moment_is_the_last_that_has_seen_no_more() -> None:
 
 
 def test_the_words_follow_from_the_numbers() -> None:
-    said = course.in_words(COURSES, 3)
+    said = along_training.in_words(COURSES, 3)
     assert "**supervised**: mean attention distance from 51.5 px (untrained) to 31.5 px (40,000 images, end)" in said
     assert "n = 3 images" in said
     assert "Even attention would have 52 px" in said
@@ -80,7 +80,7 @@ def test_the_words_follow_from_the_numbers() -> None:
 
 
 def test_the_table_has_a_row_a_moment_layer_and_head() -> None:
-    rows = pd.read_csv(io.StringIO(course.table(COURSES)))
+    rows = pd.read_csv(io.StringIO(along_training.table(COURSES)))
     assert len(rows) == (3 + 4) * 4 * 2
     one = rows[rows["model"].eq("DINO") & rows["images_seen"].eq(600) & rows["layer"].eq(2) & rows["head"].eq(1)]
     assert one["distance_px"].tolist() == [49.0]

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from dashboard.jobs import Jobs, QueueFull
+from dashboard.compute.jobs import Jobs, QueueFull
 
 
 def blocked(jobs, visitor="a"):

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dashboard import maps, palette, reading
+from dashboard.draw import head_maps, palette, sentences
 
 MAPS = arrays(np.float64, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.floats(0, 1).map(lambda x: x**2))
 
 
 @given(MAPS, st.floats(0.05, 1.0))
 def test_the_mask_reaches_its_mass_and_no_smaller_set_does(values, tau):
-    mask = maps.mass_mask(values, tau)
+    mask = head_maps.mass_mask(values, tau)
     total = values.sum()
     if total == 0:
         assert not mask.any()
@@ -29,7 +29,7 @@ def test_the_contour_has_one_edge_for_every_border_of_the_mask(mask):
     rows, columns = mask.shape
     padded = np.pad(mask, 1).astype(int)
     edges = np.abs(np.diff(padded, axis=0)).sum() + np.abs(np.diff(padded, axis=1)).sum()
-    path = maps.contour(mask)
+    path = head_maps.contour(mask)
     drawn = re.findall(r"M(\d+) (\d+)([hv])1", path)
     assert len(drawn) == edges == len(set(drawn))
     for x, y, way in drawn:
@@ -42,12 +42,12 @@ def test_the_contour_has_one_edge_for_every_border_of_the_mask(mask):
 
 def test_heads_are_reduced_chosen_and_their_absence_is_said():
     heads = np.stack([np.full((2, 3), v) for v in (0.1, 0.3, 0.2)])
-    assert maps.choose_head(heads, "mean").values == pytest.approx(0.2)
-    assert maps.choose_head(heads, "max").values.max() == 0.3
-    second = maps.choose_head(heads, "2")
+    assert head_maps.choose_head(heads, "mean").values == pytest.approx(0.2)
+    assert head_maps.choose_head(heads, "max").values.max() == 0.3
+    second = head_maps.choose_head(heads, "2")
     assert second.head == "head 2 of 3"
     assert (second.values == heads[1]).all()
-    beyond = maps.choose_head(heads, "5")
+    beyond = head_maps.choose_head(heads, "5")
     assert beyond.head == "head 3: it has no head 5"
     assert (beyond.values == heads[2]).all()
 
@@ -61,8 +61,8 @@ def test_padding_is_taken_off_a_layer():
         dims=("image", "layer", "head", "y", "x"),
         coords={"head_count": ("layer", [4, 2]), "grid_height": ("layer", [8, 4]), "grid_width": ("layer", [8, 4])},
     )
-    assert maps.layer_heads(attention, 0).shape == (4, 8, 8)
-    second = maps.layer_heads(attention, 1)
+    assert head_maps.layer_heads(attention, 0).shape == (4, 8, 8)
+    second = head_maps.layer_heads(attention, 1)
     assert second.shape == (2, 4, 4)
     assert (second == 2.0).all()
 
@@ -70,21 +70,21 @@ def test_padding_is_taken_off_a_layer():
 def test_smoothing_keeps_range_mean_and_orientation():
     values = np.zeros((2, 4))
     values[0, 3] = 1.0
-    drawn = maps.smooth(values)
-    assert drawn.shape == (2 * maps.SMOOTH_SIDE, 4 * maps.SMOOTH_SIDE)
+    drawn = head_maps.smooth(values)
+    assert drawn.shape == (2 * head_maps.SMOOTH_SIDE, 4 * head_maps.SMOOTH_SIDE)
     assert drawn[0, -1] == 1.0
     assert drawn[-1, 0] == 0.0
     assert drawn.mean() == pytest.approx(values.mean(), rel=0.2)
 
 
 def test_even_attention_needs_its_share_of_the_patches():
-    even = reading.concentration("even", np.full((10, 10), 0.009), 0.6)
+    even = sentences.concentration("even", np.full((10, 10), 0.009), 0.6)
     assert (even.patches, even.of) == (60, 100)
     assert even.share == pytest.approx(0.9)
     peak = np.zeros((10, 10))
     peak[3, 4] = 0.5
-    said = reading.sentence(
-        [even, reading.concentration("peak", peak, 0.6)], 0.6, "the CLS query", "Mean over heads", 1
+    said = sentences.sentence(
+        [even, sentences.concentration("peak", peak, 0.6)], 0.6, "the CLS query", "Mean over heads", 1
     )
     assert said.index("1 of 100 patches in peak") < said.index("60 of 100 patches in even")
     assert "Patches receive 50\u202f% to 90\u202f%" in said
@@ -95,22 +95,22 @@ def test_even_attention_needs_its_share_of_the_patches():
 def test_several_images_are_told_by_their_mean_shares():
     even, half = np.full((10, 10), 0.009), np.zeros((10, 10))
     half[:, :5] = 0.02
-    found = [reading.concentration("a", even, 0.6), reading.concentration("a", half, 0.6)]
-    said = reading.sentence(found, 0.6, "the CLS query", "Mean over heads", 2)
+    found = [sentences.concentration("a", even, 0.6), sentences.concentration("a", half, 0.6)]
+    said = sentences.sentence(found, 0.6, "the CLS query", "Mean over heads", 2)
     assert "45\u202f% of the patches in a" in said
     assert "n = 2 images (means over them)" in said
 
 
 def test_the_share_on_an_object_is_told_beside_what_an_even_map_would_have():
-    said = reading.on_object({"a": 0.2, "b": 0.5, "c": np.nan}, [0.1, 0.12], "true object", "the CLS query")
+    said = sentences.on_object({"a": 0.2, "b": 0.5, "c": np.nan}, [0.1, 0.12], "true object", "the CLS query")
     assert said.index("b **50\u202f%**") < said.index("a **20\u202f%**")
     assert "An even map would have 10\u202f% to 12\u202f%" in said
     assert "c **" not in said
-    assert reading.on_object({"a": np.nan}, [0.0], "true object", "the CLS query") == ""
+    assert sentences.on_object({"a": np.nan}, [0.0], "true object", "the CLS query") == ""
 
 
 def test_no_map_no_sentence():
-    assert reading.sentence([], 0.6, "the CLS query", "Mean over heads", 1) == ""
+    assert sentences.sentence([], 0.6, "the CLS query", "Mean over heads", 1) == ""
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from dashboard import navigation, pictures
+from dashboard import navigation
+from dashboard.images import gallery
 
 HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 TINY = ["timm:test_vit@random:0", "timm:test_vit2@random:0"]
@@ -41,7 +42,7 @@ def clean(at):
 @pytest.fixture(scope="module")
 def compare():
     """The comparison, opened once for the tests that only look."""
-    from dashboard import results
+    from dashboard.compute import results
 
     at = app(layer=["2/6"], head=["1"]).run()
     for job in results.store().jobs.live():
@@ -164,7 +165,7 @@ def test_an_upload_is_shown_and_named_by_its_content(settle):
     import io
 
     buffer = io.BytesIO()
-    pictures.load("photo:rocket").resize((64, 48)).save(buffer, "PNG")
+    gallery.load("photo:rocket").resize((64, 48)).save(buffer, "PNG")
     at = settle(app())
     at.file_uploader[0].upload("mine.png", buffer.getvalue(), "image/png")
     settle(at)
@@ -173,7 +174,7 @@ def test_an_upload_is_shown_and_named_by_its_content(settle):
 
 
 def test_a_model_that_cannot_be_had_says_so_on_its_panel_and_the_others_stay(settle, monkeypatch):
-    from dashboard import results
+    from dashboard.compute import results
     from model_zoo.reference import ModelError
 
     lease = results.Zoo.lease
@@ -191,7 +192,7 @@ def test_a_model_that_cannot_be_had_says_so_on_its_panel_and_the_others_stay(set
 
 
 def test_a_page_that_fails_says_so_without_a_traceback(monkeypatch, settle, caplog):
-    from dashboard import sidebar
+    from dashboard.controls import sidebar
 
     def broken(*_):
         raise RuntimeError("secret detail")

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dashboard import export, panels, pictures
-from dashboard.panels import Look, Panel, Scale, checked_point
+from dashboard.draw import export, panels
+from dashboard.draw.panels import Look, Panel, Scale, checked_point
+from dashboard.images import gallery
 from model_zoo.adapter import Geometry
 
 PICTURE = "photo:coffee"
-SIZE = pictures.load(PICTURE).size
+SIZE = gallery.load(PICTURE).size
 GEOMETRY = Geometry(SIZE, (100.0, 0.0, 500.0, 400.0), (224, 224))
 VALUES = np.arange(12.0).reshape(3, 4) / 100
 

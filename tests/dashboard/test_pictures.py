@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dashboard import pictures
-from dashboard.pictures import Uploads
+from dashboard.images import gallery
+from dashboard.images.gallery import Uploads
 from model_zoo.images import ImageError
 
 
@@ -19,13 +19,13 @@ def noise(side, seed=0):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8))
 
 
-@pytest.mark.parametrize("identity", pictures.offered())
+@pytest.mark.parametrize("identity", gallery.offered())
 def test_every_offered_picture_opens_and_says_whose_it_is(identity):
-    assert pictures.missing(identity) is None
-    assert pictures.load(identity).mode == "RGB"
-    assert len(pictures.credit(identity)) > 8
-    assert pictures.alt(identity)
-    assert pictures.data_uri(identity, 64).startswith("data:image/jpeg;base64,")
+    assert gallery.missing(identity) is None
+    assert gallery.load(identity).mode == "RGB"
+    assert len(gallery.credit(identity)) > 8
+    assert gallery.alt(identity)
+    assert gallery.data_uri(identity, 64).startswith("data:image/jpeg;base64,")
 
 
 def test_an_upload_is_named_by_its_content():
@@ -37,26 +37,26 @@ def test_an_upload_is_named_by_its_content():
     assert uploads.get(first)[0] == data
 
 
-@pytest.mark.parametrize("identity", [*pictures.offered(), "scene:1999"])
+@pytest.mark.parametrize("identity", [*gallery.offered(), "scene:1999"])
 def test_the_size_is_the_opened_pictures(identity):
-    assert pictures.size(identity) == pictures.load(identity).size
+    assert gallery.size(identity) == gallery.load(identity).size
 
 
 def test_the_size_of_an_upload_is_the_upright_ones_and_known_without_opening_it(monkeypatch):
     turned = Image.Exif()
     turned[0x0112] = 6  # to be shown turned by a quarter
     data = file_of(noise(32).resize((48, 32)), format="JPEG", exif=turned)
-    identity = pictures.UPLOADS.add(data, "a.jpg")
-    assert pictures.load(identity).size == (32, 48)
+    identity = gallery.UPLOADS.add(data, "a.jpg")
+    assert gallery.load(identity).size == (32, 48)
 
     def never(*_):
         raise AssertionError("the picture was opened for its size")
 
-    monkeypatch.setattr(pictures, "open_image", never)
-    monkeypatch.setattr(pictures, "load", never)
-    assert pictures.size(identity) == (32, 48)
+    monkeypatch.setattr(gallery, "open_image", never)
+    monkeypatch.setattr(gallery, "load", never)
+    assert gallery.size(identity) == (32, 48)
     with pytest.raises(LookupError, match="no longer held"):
-        pictures.size("upload:0123456789abcdef")
+        gallery.size("upload:0123456789abcdef")
 
 
 def test_the_store_of_uploads_is_bounded():
@@ -79,7 +79,7 @@ def test_what_cannot_be_shown_is_not_kept(data):
     "identity", ["upload:0123456789abcdef", "photo:nobody", "scene:x", "", "x" * 500, "upload:../etc"]
 )
 def test_pictures_that_are_not_there_say_so_in_one_sentence(identity):
-    reason = pictures.missing(identity)
+    reason = gallery.missing(identity)
     assert reason
     assert reason.endswith(".")
     assert len(reason) < 140

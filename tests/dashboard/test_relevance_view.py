@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboard import target_picker
-from dashboard.computing import ModelResult
+from dashboard.compute.asking import ModelResult
+from dashboard.controls import target_choice
 from dashboard.views import relevance
 from model_zoo.adapter import Geometry, ModelSpec
 
@@ -79,18 +79,18 @@ def test_the_sentence_follows_from_the_numbers() -> None:
     assert "**A** (heart, 25\u202f%, logit 2.5): Chefer 62\u202f%" in said  # 10 of 16 patches hold 60% of an even map
     assert "**B** (similarity to Scene 3, 2.5): Chefer 6\u202f%" in said
     assert "n = 1 image" in said
-    mask = relevance.pictures.mask("scene:0")
+    mask = relevance.gallery.mask("scene:0")
     on_object = relevance.reading(found[:1], "scene:0")
     assert f"Chefer {relevance.percent(float(mask.mean()))}" in on_object  # an even map lies on it by its area
 
 
 def test_without_a_classifier_the_top_class_becomes_a_similarity() -> None:
-    chosen = target_picker.Chosen("top", "scene:4")
+    chosen = target_choice.Chosen("top", "scene:4")
     with_classes, without = (ModelSpec("vit", (64, 64), 16, (4, 4), (), (), (), n) for n in (10, 0))
     assert chosen.params(with_classes) == {"target": "top"}
     assert chosen.params(without) == {"target": "similarity", "of": "scene:4"}
-    assert target_picker.Chosen("cat", "scene:4").params(without) == {"target": "cat"}  # says there: no classifier
+    assert target_choice.Chosen("cat", "scene:4").params(without) == {"target": "cat"}  # says there: no classifier
 
 
 def test_likeliest_classes_alternate_between_models() -> None:
-    assert target_picker.likeliest({"A": ["cat", "dog"], "B": ["cup", "cat", "bee"]}) == ["cat", "cup", "dog", "bee"]
+    assert target_choice.likeliest({"A": ["cat", "dog"], "B": ["cup", "cat", "bee"]}) == ["cat", "cup", "dog", "bee"]

@@ -6,7 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from dashboard import results
+from dashboard.compute import results
 from tests.dashboard.test_pages import HOME, clean
 
 SMALL = {

@@ -11,7 +11,10 @@ from PIL import Image, PngImagePlugin
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from dashboard import image_sets, navigation, pictures, projection
+from dashboard import navigation
+from dashboard.controls import image_sets
+from dashboard.images import gallery
+from dashboard.views.embeddings import projection
 
 HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 TINY = ["timm:test_vit@random:0", "timm:test_vit2@random:0"]
@@ -147,7 +150,7 @@ def test_umap_that_is_not_installed_says_how_to_get_it(settle, monkeypatch):
 def test_a_map_that_was_stopped_stays_stopped_until_it_is_asked_for_again(settle, monkeypatch):
     import threading
 
-    from dashboard import results
+    from dashboard.compute import results
 
     go = threading.Event()
     place = projection.tsne
@@ -190,4 +193,4 @@ def many(at):
 
 def test_pictures_have_sizes_for_uploads_of_a_set(same):
     kept = image_sets.SETS.get(same)
-    assert {pictures.size(image) for image in kept.images} == {(48, 48)}
+    assert {gallery.size(image) for image in kept.images} == {(48, 48)}

@@ -9,8 +9,9 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from dashboard import export
-from dashboard.views import cka, filters, positions
+from dashboard.draw import export
+from dashboard.views import cka, positions
+from dashboard.views.filters import view as filters
 
 COLOURS = {"a": "#0072B2", "b": "#E69F00"}
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboard import pictures, results
-from dashboard.jobs import Job, Jobs
-from dashboard.results import Failure, Request, Result, Results, uncropped_size
+from dashboard.compute import results
+from dashboard.compute.jobs import Job, Jobs
+from dashboard.compute.results import Failure, Request, Result, Results, uncropped_size
+from dashboard.images import gallery
 from model_zoo.reference import ModelError
 
 A = Request(("timm:test_vit@random:0",), ("photo:coffee",), "attention-maps", (("query", "cls"),))
@@ -122,7 +123,7 @@ def test_compute_runs_every_probe_of_the_group_in_the_models_own_geometry():
     attention = maps.datasets[model]["attention"]
     assert attention.sizes["layer"] == len(spec.layers)
     assert (attention.sizes["y"], attention.sizes["x"]) == spec.grid
-    assert geometry.image == pictures.load("photo:coffee").size
+    assert geometry.image == gallery.load("photo:coffee").size
     assert set(statistics.datasets[model].data_vars) >= {"entropy", "nmi"}
 
 

@@ -7,13 +7,16 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from dashboard import object_masks, pictures, salience
-from dashboard.computing import ModelResult
-from dashboard.salience import Scores
-from dashboard.views import dino_supervised, sanity
+from dashboard.compute.asking import ModelResult
+from dashboard.controls import object_masks
+from dashboard.images import gallery
+from dashboard.views import sanity
+from dashboard.views.dino_supervised import object_scores
+from dashboard.views.dino_supervised import view as dino_supervised
+from dashboard.views.dino_supervised.object_scores import Scores
 from model_zoo.adapter import Geometry, ModelSpec
 from model_zoo.images import ImageError
-from probes.saliency import overlap
+from probes.core.saliency import overlap
 
 WHOLE = Geometry((224, 224), (0.0, 0.0, 224.0, 224.0), (224, 224))
 
@@ -29,7 +32,7 @@ RANDOM = scores([[0.2, 0.1], [0.3, 0.1], [0.25, 0.2]], untrained=True)
 
 
 def test_the_table_has_each_models_best_head() -> None:
-    rows = salience.table({"DINO": DINO, "supervised": SUPERVISED}).set_index("Model")
+    rows = object_scores.table({"DINO": DINO, "supervised": SUPERVISED}).set_index("Model")
     assert rows.loc["DINO", "Best head"] == 2
     assert rows.loc["supervised", "Best head"] == 1
     assert rows.loc["DINO", "IoU"] == pytest.approx(0.55)
@@ -39,7 +42,7 @@ def test_the_table_has_each_models_best_head() -> None:
 
 
 def test_the_ranking_puts_the_best_head_first() -> None:
-    figure = salience.ranking({"DINO": DINO, "random": RANDOM}, {"DINO": "#0072B2", "random": "#E69F00"})
+    figure = object_scores.ranking({"DINO": DINO, "random": RANDOM}, {"DINO": "#0072B2", "random": "#E69F00"})
     assert list(figure.data[0].y) == pytest.approx([0.55, 0.4 / 3])
     assert list(figure.data[0].customdata) == [2, 1]
     assert figure.data[1].line.dash == "dot"
@@ -48,7 +51,7 @@ def test_the_ranking_puts_the_best_head_first() -> None:
 
 
 def test_the_answer_follows_from_the_numbers() -> None:
-    said = salience.answer({"supervised": SUPERVISED, "DINO": DINO, "random": RANDOM}, 0.6)
+    said = object_scores.answer({"supervised": SUPERVISED, "DINO": DINO, "random": RANDOM}, 0.6)
     assert said.index("**DINO** 0.55") < said.index("**supervised** 0.3")
     assert "**DINO** picks out the object better (by IoU) than **supervised**, by 0.25" in said
     assert "By IoU not above the best random network by more than two standard errors: **supervised**." in said
@@ -58,11 +61,11 @@ def test_the_answer_follows_from_the_numbers() -> None:
 
 def test_what_does_not_differ_is_not_called_better() -> None:
     noisy = scores([[0.1], [0.9], [0.5]]), scores([[0.8], [0.2], [0.45]])
-    assert "too little to tell them apart" in salience.answer(dict(zip("ab", noisy, strict=True)), 0.6)
+    assert "too little to tell them apart" in object_scores.answer(dict(zip("ab", noisy, strict=True)), 0.6)
     one = scores([[0.5]]), scores([[0.4]])
-    assert "one image decides nothing" in salience.answer(dict(zip("ab", one, strict=True)), 0.6)
-    assert "random network" not in salience.answer({"a": RANDOM, "b": RANDOM}, 0.6)
-    assert salience.answer({}, 0.6) == ""
+    assert "one image decides nothing" in object_scores.answer(dict(zip("ab", one, strict=True)), 0.6)
+    assert "random network" not in object_scores.answer({"a": RANDOM, "b": RANDOM}, 0.6)
+    assert object_scores.answer({}, 0.6) == ""
 
 
 def model(values: np.ndarray, name: str = "m") -> ModelResult:
@@ -87,10 +90,10 @@ def test_scores_are_the_probes_own_numbers() -> None:
     assert found is not None
     for image in range(2):
         for head in range(3):
-            expected = overlap(values[image, head], pictures.mask(f"scene:{image}"), WHOLE, 0.6)
+            expected = overlap(values[image, head], gallery.mask(f"scene:{image}"), WHOLE, 0.6)
             assert found.iou[image, head] == pytest.approx(expected.iou)
             assert found.mass_inside[image, head] == pytest.approx(expected.mass_inside)
-    assert found.area[0] == pytest.approx(pictures.mask("scene:0").mean())
+    assert found.area[0] == pytest.approx(gallery.mask("scene:0").mean())
     assert dino_supervised.scores_of(model(values), {}, 0.6) is None
     drawn = dino_supervised.panel(model(values), found, 1, "best", 0.6)
     np.testing.assert_array_equal(drawn.values, values[1, found.best])
@@ -119,7 +122,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def test_an_uploaded_mask_must_fit_its_picture() -> None:
-    width, height = pictures.load("photo:chelsea").size
+    width, height = gallery.load("photo:chelsea").size
     white = np.zeros((height, width), np.uint8)
     white[:10, :20] = 255
     key = object_masks.upload("photo:chelsea", png(white), "mask.png")

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import palette, pictures
-from dashboard.selection import (
+from dashboard.draw import palette
+from dashboard.images import gallery
+from dashboard.state.selection import (
     Depth,
     read_depth,
     read_head,
@@ -14,6 +15,7 @@ from dashboard.selection import (
     write_point,
 )
 from model_zoo.catalog import CATALOG
+from probes.core.layers import layer_index
 
 DEPTHS = st.integers(1, 200).flatmap(lambda of: st.builds(Depth, st.integers(1, of), st.just(of)))
 FRACTIONS = st.floats(0, 1, exclude_max=True)
@@ -49,7 +51,7 @@ def test_models_survive_the_link_in_their_order(keys):
     assert read_models(keys) == (tuple(keys), [])
 
 
-@given(st.lists(st.sampled_from(pictures.offered()), min_size=1, max_size=12, unique=True))
+@given(st.lists(st.sampled_from(gallery.offered()), min_size=1, max_size=12, unique=True))
 def test_images_survive_the_link_in_their_order(ids):
     assert read_images(ids) == (tuple(ids), [])
 
@@ -87,3 +89,12 @@ def test_layers_that_are_none(text):
 @pytest.mark.parametrize("text", ["1,0.5", "0.5", "nan,0.1", "-0.1,0.2", "0.5,0.5,0.5", "1e-3,0"])
 def test_points_that_are_none(text):
     assert read_point(text) is None
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.data())
+def test_a_depth_is_the_layer_that_probes_take_for_the_same_relative_depth(
+    of: int, layers: int, data: st.DataObject
+) -> None:
+    layer = data.draw(st.integers(1, of))
+    relative = (layer - 1) / (of - 1) if of > 1 else 1.0
+    assert Depth(layer, of).index(layers) == layer_index(repr(relative), layers)

@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboard import export, panels, pictures, token_layers
-from dashboard.computing import ModelResult, Outcome
-from dashboard.jobs import Job
-from dashboard.panels import Look, Panel
-from dashboard.selection import Depth
-from dashboard.stacked import stacked
+from dashboard.compute.asking import ModelResult, Outcome
+from dashboard.compute.jobs import Job
+from dashboard.controls import token_layers
+from dashboard.draw import export, panels
+from dashboard.draw.panels import Look, Panel
+from dashboard.draw.stacked import stacked
+from dashboard.images import gallery
+from dashboard.state.selection import Depth
 from dashboard.views import correspondence, logit_lens, patch_colours
 from model_zoo.adapter import Geometry, ModelSpec
 
 PICTURE = "photo:coffee"
-SIZE = pictures.load(PICTURE).size
+SIZE = gallery.load(PICTURE).size
 GEOMETRY = Geometry(SIZE, (100.0, 0.0, 500.0, 400.0), (224, 224))
 SPEC = ModelSpec(
     "vit", (32, 48), 8, (4, 6), ("cls",), (), ("embed", *(f"resid_post.{i}" for i in range(6)), "norm"), 10

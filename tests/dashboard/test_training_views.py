@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dashboard.jobs import Cancelled, Job
+from dashboard.compute.jobs import Cancelled, Job
 from dashboard.views import digits, scenes
 from model_zoo.scenes import Scenes
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from model_zoo.adapter import Adapter, ModelSpec
 from model_zoo.layout import AttentionLayer
-from probes.attention import AttentionRows
 from probes.attention_distance import AttentionDistance, distances, uniform_distance
+from probes.core.attention import AttentionRows
 from tests.probes.families import inputs, noise, peaked
 from tests.probes.test_capture import captured
 from tests.probes.test_contract import fold

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageError, ImageSource
 from probes.attention_relevance import AttentionRelevance
-from probes.capture import Batch, forward
-from probes.gradients import attention_gradients
-from probes.relevance import METHODS, readout, relevance, vanished
-from probes.targets import Target
+from probes.core.capture import Batch, forward
+from probes.core.gradients import attention_gradients
+from probes.core.relevance import METHODS, readout, relevance, vanished
+from probes.core.targets import Target
 from tests.probes.families import inputs, noise, peaked
 
 CLASSIFIERS = ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "beit_base_patch16_224", "cait_xxs24_224")
@@ -306,6 +306,23 @@ def test_similarity_to_an_image(models) -> None:
     assert result.target_name.values.tolist() == ["similarity"] * 2
 
 
+def test_one_target_for_models_with_and_without_a_classifier(models) -> None:
+    of = ImageSource("other", lambda: noise(1, seed=9)[0])
+    classifier, encoder = models("vit_tiny_patch16_224"), models("vit_small_patch14_reg4_dinov2")
+    both = {"target": "top-or-similarity", "of": of}
+    assert explain(classifier, noise(2), **both).identical(explain(classifier, noise(2)))
+    found = explain(encoder, noise(2), **both)
+    assert found.identical(explain(encoder, noise(2), target="similarity", of=of))
+    assert found.target_name.values.tolist() == ["similarity"] * 2
+
+
+def test_start_at_a_relative_depth(models) -> None:
+    adapter = models("vit_tiny_patch16_224")  # four layers
+    assert explain(adapter, noise(1), start="0.5").identical(explain(adapter, noise(1), start=2))
+    assert explain(adapter, noise(1), start="last").identical(explain(adapter, noise(1), start="3"))
+    assert not explain(adapter, noise(1), start="last").equals(explain(adapter, noise(1)))
+
+
 @pytest.mark.parametrize("method", ["chefer", "grad-rollout", "grad-cam", "token-grad-cam"])
 def test_a_zero_map_is_no_result(models, method: str) -> None:
     adapter = peaked("vit_tiny_patch16_224")
@@ -340,6 +357,10 @@ def test_undefined_says_why(models, name: str, parameters: dict, says: str) -> N
         {"target": " "},
         {"target": "similarity"},
         {"of": "scenes:1"},
+        {"target": "top-or-similarity"},
+        {"target": "281", "of": "scenes:1"},
+        {"start": "half"},
+        {"start": "1.5"},
         {"start": -1},
         {"method": "grad-cam", "start": 2},
         {"steps": 1},

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from model_zoo.adapter import Adapter, ModelSpec
 from model_zoo.layout import AttentionLayer
 from probes import attention_rollout
-from probes.attention import AttentionRows
 from probes.attention_rollout import AttentionRollout, discard_lowest
+from probes.core.attention import AttentionRows
 from tests.probes.families import inputs, noise, peaked
 from tests.probes.test_capture import captured
 from tests.probes.test_contract import fold
@@ -117,7 +117,7 @@ def test_large_layers_are_computed_again_with_the_same_result(
     adapter = model(name)
     kept = probe.compute(fold(probe, adapter, [range(2)]))
     monkeypatch.setattr(attention_rollout, "KEEP_KEYS", 10)
-    monkeypatch.setattr("probes.attention.BLOCK_BYTES", 4_000)
+    monkeypatch.setattr("probes.core.attention.BLOCK_BYTES", 4_000)
     assert probe.queries(adapter.spec, 0) == (0,)
     again = probe.compute(fold(probe, adapter, [range(2)]))
     np.testing.assert_allclose(again.rollout, kept.rollout, rtol=1e-6, atol=0)
@@ -258,3 +258,19 @@ def test_start_past_the_end(name: str, last: int) -> None:
     spec = model(name).spec
     assert AttentionRollout(start=last).undefined(spec) is None
     assert f"layers 0 to {last}" in (AttentionRollout(start=last + 1).undefined(spec) or "")
+
+
+@pytest.mark.parametrize(("start", "index"), [("0.5", 2), ("2", 2), ("0.0", 0), ("last", 3), ("1.0", 3)])
+def test_start_at_a_relative_depth(start: str, index: int) -> None:
+    name = "vit_tiny_patch16_224"  # four layers
+    found = AttentionRollout(start=start).compute(fold(AttentionRollout(start=start), model(name), [range(2)]))
+    reference = expected(name, AttentionRollout(start=index)).reshape(2, *model(name).spec.grid)
+    np.testing.assert_allclose(found.rollout, reference, rtol=1e-6, atol=1e-9)
+    assert found.attrs["start"] == index
+
+
+def test_a_relative_depth_is_over_the_layers_in_which_patches_ask() -> None:
+    found = AttentionRollout(start="1.0").compute(
+        fold(AttentionRollout(start="1.0"), model("vit_base_patch16_siglip_224"), [range(1)])
+    )
+    assert found.attrs["start"] == 2, "three blocks, then the pooling query"

@@ -13,10 +13,10 @@ from scipy.stats import spearmanr
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
 from probes.attention_sanity import AttentionSanity, randomise, spearman, stages
-from probes.capture import Batch
-from probes.relevance import relevance
-from probes.saliency import maps_of
-from probes.targets import Target
+from probes.core.capture import Batch
+from probes.core.relevance import relevance
+from probes.core.saliency import maps_of
+from probes.core.targets import Target
 from tests.probes.families import FAMILIES, inputs, noise, peaked
 
 MODEL = "vit_tiny_patch16_224"
@@ -103,6 +103,14 @@ def test_similarity_moves_with_the_network() -> None:
     found = result(adapter, map="chefer", target="similarity", of=of)
     assert np.isfinite(found.correlation[:, 0]).all()
     assert found.attrs["target"] == "similarity"
+
+
+def test_one_target_for_models_with_and_without_a_classifier() -> None:
+    of = ImageSource("other", lambda: noise(1, seed=9)[0])
+    both = {"map": "chefer", "target": "top-or-similarity", "of": of}
+    classifier, encoder = peaked(MODEL), peaked("vit_small_patch14_reg4_dinov2")
+    assert result(classifier, **both).identical(result(classifier, map="chefer"))
+    assert result(encoder, **both).identical(result(encoder, map="chefer", target="similarity", of=of))
 
 
 @settings(max_examples=50, deadline=None)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from model_zoo.adapter import ModelSpec
 from model_zoo.images import ImageSource
 from model_zoo.layout import AttentionLayer
-from probes.attention import AttentionRows
 from probes.attention_statistics import UNITS, AttentionStatistics
-from probes.runner import run
+from probes.core.attention import AttentionRows
+from probes.core.runner import run
 from tests.probes.families import inputs, noise, peaked
 from tests.probes.test_capture import written_out
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from model_zoo.adapter import Adapter
-from probes.attention import Attention
-from probes.capture import Tokens, forward
+from probes.core.attention import Attention
+from probes.core.capture import Tokens, forward
 from tests.probes.families import FAMILIES, QUICK, inputs, noise, peaked
 
 
@@ -106,7 +106,7 @@ def test_pooling_query_of_siglip() -> None:
 
 @pytest.mark.parametrize("name", [*QUICK, "vit_base_patch16_siglip_224", "beit_base_patch16_224"])
 def test_blocks_are_the_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probes.attention.BLOCK_BYTES", 4_000)
+    monkeypatch.setattr("probes.core.attention.BLOCK_BYTES", 4_000)
     adapter = peaked(name)
     x = inputs(adapter, noise(2))
     pieces: dict[int, list] = {}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
 from probes.cka import CKA
-from probes.hsic import Sums, ratio_of, u_centred_gram
-from probes.runner import run
+from probes.core.hsic import Sums, ratio_of, u_centred_gram
+from probes.core.runner import run
 from tests.probes.families import inputs, noise, peaked
 
 IMAGES = noise(13)
@@ -150,7 +150,7 @@ def test_pairs_of_shards_that_cut_a_minibatch() -> None:
         for adapter in models:
             state = probe.init(adapter.spec)
             x = inputs(adapter, [IMAGES[i] for i in images])
-            from probes.capture import forward
+            from probes.core.capture import forward
 
             with torch.inference_mode():
                 forward(adapter, x, images, on_tokens=lambda t: probe.update(state, t), points=probe.taps(adapter.spec))  # noqa: B023
@@ -209,7 +209,7 @@ def test_too_few_images_and_no_class_token() -> None:
 def test_what_is_kept_does_not_grow() -> None:
     probe, adapter = CKA(minibatch=4), double("vit_tiny_patch16_224")
     state, sizes = probe.init(adapter.spec), []
-    from probes.capture import forward
+    from probes.core.capture import forward
 
     for start in range(0, 12, 3):
         images = range(start, start + 3)

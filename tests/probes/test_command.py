@@ -14,7 +14,8 @@ from PIL import Image
 from model_zoo.adapter import Adapter
 from model_zoo.command_line import printable
 from model_zoo.loading import load
-from probes.command import main
+from probes.core.command import main
+from tests.probes.families import noise
 
 TINY = "timm:vit_tiny_patch16_224"
 
@@ -60,6 +61,44 @@ def test_run_writes_what_the_model_computes(photo: Path, tmp_path: Path) -> None
         assert (statistics.mass_patch > 0).all()
 
 
+def test_one_point_is_each_models_own_patch(tmp_path: Path) -> None:
+    path, out = tmp_path / "wide.png", tmp_path / "out.zarr"
+    noise(1, (640, 400))[0].save(path)
+    models = {"a": f"{TINY}@random:0", "b": "timm:vit_small_patch14_reg4_dinov2@random:1"}
+    base = ["run", "--images", str(path), "--probe", "attention-maps", "--out", str(out)]
+    both = [word for label, model in models.items() for word in ("--model", f"{label}={model}")]
+    assert main([*base, *both, "--param", "attention-maps.query=@0.4,0.6"]) == 0
+    found = {label: xr.open_zarr(out, group=f"attention-maps/{label}").load() for label in models}
+    # The point is (256, 240). a sees the middle 400 · 224 / 248 = 361.3 px in 14 patches, b the middle 400 in 37.
+    for label, patch in (("a", (8, 4)), ("b", (22, 12))):
+        assert (found[label].query_row == patch[0]).all()
+        assert (found[label].query_column == patch[1]).all()
+        query = f"attention-maps.query={patch[0]}:{patch[1]}"
+        assert main([*base, "--model", f"{label}={models[label]}", "--param", query]) == 0
+        alone = xr.open_zarr(out, group=f"attention-maps/{label}").load()
+        np.testing.assert_allclose(found[label].attention, alone.attention, atol=1e-7)
+        assert float(alone.attention.std()) > 0
+
+
+def test_one_target_and_one_start_for_all_models(photo: Path, tmp_path: Path) -> None:
+    of, out = tmp_path / "of.png", tmp_path / "out.zarr"
+    noise(1, (300, 200))[0].save(of)
+    arguments = ["--model", f"a={TINY}@random:0", "--model", "b=timm:vit_small_patch8_224.dino@random:1"]
+    arguments += ["--probe", "attention-relevance", "--probe", "attention-rollout"]
+    parameters = (
+        "relevance.target=top-or-similarity",
+        f"relevance.of={of}",
+        "relevance.start=0.9",
+        "rollout.start=0.5",
+    )
+    arguments += [word for parameter in parameters for word in ("--param", f"attention-{parameter}")]
+    assert main(["run", "--images", str(photo), *arguments, "--out", str(out)]) == 0
+    for label, target in (("a", "top"), ("b", "similarity")):
+        assert xr.open_zarr(out, group=f"attention-relevance/{label}").attrs["target"] == target
+        assert xr.open_zarr(out, group=f"attention-relevance/{label}").attrs["start"] == 10
+        assert xr.open_zarr(out, group=f"attention-rollout/{label}").attrs["start"] == 6
+
+
 def test_a_second_run_replaces_the_first(photo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
     base = ["run", "--images", str(photo), "--probe", "attention-maps", "--out", str(out)]
@@ -93,6 +132,11 @@ BAD = [
     (["--images", "NOT-AN-IMAGE"], "not an image"),
     (["--param", "attention-maps.layer=3"], "has no parameter 'layer'"),
     (["--param", "attention-maps.query=middle"], "ROW:COL"),
+    (["--param", "attention-maps.query=@0.4,1"], "@X,Y such as @0.4,0.6"),
+    (["--param", "attention-maps.layers=1.5"], "relative depths from 0.0 to 1.0"),
+    (["--probe", "attention-rollout", "--param", "attention-rollout.start=-1"], "start is '-1'; it must be last or"),
+    (["--probe", "patch-pca", "--param", "patch-pca.layer=12.5"], "layer is '12.5'; it must be last or"),
+    (["--probe", "attention-relevance", "--param", "attention-relevance.target=top-or-similarity"], "of=IMAGE"),
     (["--param", "cka.points=all"], "add --probe cka"),
     (["--out", "result"], ".zarr"),
     (["--out", "nowhere/out.zarr"], "does not exist"),

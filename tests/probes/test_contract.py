@@ -8,8 +8,8 @@ import xarray as xr
 
 import probes
 from model_zoo.images import ImageSource
-from probes.base import READS, Probe
-from probes.capture import Batch, Weights, forward
+from probes.core.base import READS, Probe
+from probes.core.capture import Batch, Weights, forward
 from tests.probes.families import QUICK, inputs, noise, peaked
 
 NAMES = probes.available()
@@ -96,7 +96,7 @@ def test_defined_or_says_why(name: str, family: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_runs_through_the_runner(name: str) -> None:
-    from probes.runner import run
+    from probes.core.runner import run
 
     adapter = peaked("vit_tiny_patch16_224")
     adapter.module.float()

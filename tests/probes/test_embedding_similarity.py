@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
+from probes.core.runner import run
 from probes.embedding_similarity import EmbeddingSimilarity, cosine
-from probes.runner import run
 from tests.probes.families import inputs, noise, peaked
 
 IMAGES = noise(5)
@@ -117,6 +117,8 @@ def test_layers() -> None:
     some = result(adapter, layers="3,1")
     assert some["layer"].values.tolist() == [1, 3]
     xr.testing.assert_allclose(some["similarity"], every["similarity"].sel(layer=[1, 3]))
+    assert result(adapter, layers="0.5,1.0")["point"].values.tolist() == ["resid_post.2", "norm"]
+    assert result(adapter, layers="0.5", pool="logits")["point"].values.tolist() == ["logits"]
     assert "there is no layer 9" in result(adapter, layers="9").attrs["undefined"]
 
 

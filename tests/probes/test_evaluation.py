@@ -20,8 +20,8 @@ from model_zoo.loading import load
 from model_zoo.scenes import Scenes
 from model_zoo.training.config import TrainConfig
 from model_zoo.training.recipes import RECIPES
-from probes.evaluation import _scenes, evaluate_images, evaluate_scenes, read_labels
-from probes.runner import run
+from probes.core.evaluation import _scenes, evaluate_images, evaluate_scenes, read_labels
+from probes.core.runner import run
 from probes.saliency_score import SaliencyScore
 
 SHIPPED = [key for key, entry in CATALOG.items() if entry.weights == "shipped"]

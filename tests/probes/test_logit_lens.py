@@ -8,8 +8,8 @@ import xarray as xr
 
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
+from probes.core.runner import run
 from probes.logit_lens import LogitLens
-from probes.runner import run
 from tests.probes.families import inputs, noise, peaked
 
 IMAGES = noise(3)

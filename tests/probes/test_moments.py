@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.attention import AttentionRows
 from probes.attention_distance import AttentionDistance
 from probes.attention_statistics import AttentionStatistics
-from probes.base import Probe
-from probes.moments import Moments
+from probes.core.attention import AttentionRows
+from probes.core.base import Probe
+from probes.core.moments import Moments
 from tests.probes.families import peaked
 
 

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from probes import output
+from probes.core import output
 
 
 def results(value: float = 1.0) -> dict[str, dict[str, xr.Dataset]]:
@@ -134,12 +134,12 @@ def test_a_writer_that_is_killed_leaves_the_old_result(tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
     output.write(out, results(0.5))
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nimport zarr\nfrom probes import output\n"
+        "import os, signal, sys\nfrom pathlib import Path\nimport zarr\nfrom probes.core import output\n"
         "from tests.probes.test_output import results\n"
         "zarr.consolidate_metadata = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
         "output.write(Path(sys.argv[1]), results(2.0))\n"
     )
-    root = Path(output.__file__).parent.parent
+    root = Path(__file__).parent.parent.parent
     done = subprocess.run([sys.executable, "-c", code, str(out)], cwd=root, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(names(tmp_path)) == 2

@@ -8,8 +8,8 @@ import xarray as xr
 from sklearn.decomposition import PCA
 
 from model_zoo.adapter import Adapter
+from probes.core.runner import run
 from probes.patch_filters import PatchFilters
-from probes.runner import run
 from tests.probes.families import FAMILIES, peaked
 
 

@@ -8,8 +8,8 @@ from sklearn.decomposition import PCA
 
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
+from probes.core.runner import run
 from probes.patch_pca import PatchPCA, principal
-from probes.runner import run
 from tests.probes.families import inputs, noise, peaked
 
 IMAGES = noise(4)
@@ -69,7 +69,7 @@ def test_components_are_scikit_learns(name: str, prefix: int, layer: str) -> Non
 
 def test_foreground_is_the_part_off_the_border() -> None:
     """Features of two clusters, a block in the middle and its surrounding: whichever sign, the middle is kept."""
-    from probes.capture import Tokens
+    from probes.core.capture import Tokens
 
     spec = peaked("vit_tiny_patch16_224").spec
     random = np.random.default_rng(0)

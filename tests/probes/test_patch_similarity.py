@@ -10,8 +10,8 @@ import xarray as xr
 
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
+from probes.core.runner import run
 from probes.patch_similarity import PatchSimilarity
-from probes.runner import run
 from tests.probes.families import inputs, noise, peaked
 
 IMAGES = noise(3)
@@ -121,7 +121,7 @@ def test_what_there_is_not() -> None:
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({"query": "3"}, "query is '3'; it must be center, ROW:COL such as 3:7, or U,V"),
+        ({"query": "3"}, "query is '3'; it must be center, ROW:COL such as 3:7, U,V such as"),
         ({"of": -1}, "of is -1; it must be the place of an image"),
         ({"facet": "keys"}, "facet is 'keys'; it must be one of token, query"),
         ({"layer": "x"}, "layer is 'x'; it must be last or an index"),
@@ -149,3 +149,62 @@ def test_a_point_is_the_patch_that_it_lies_in() -> None:
     for query in ("1,0", "0.5", "-0.1,0.2", "0.5,0.5,0.5", "nan,0"):
         with pytest.raises(ValueError, match="must be center, ROW:COL"):
             PatchSimilarity(query=query)
+
+
+SHAPES = [(200, 100), (100, 180), (130, 120)]
+
+
+def cropped(name: str, batch_size: int = 2, **parameters) -> tuple[Double, xr.Dataset]:
+    """A model with its own evaluation transform, which crops, over images of three shapes."""
+    side = 84 if "patch14" in name else 96
+    adapter = Double(peaked(name, (side, side)).module, image_size=side)
+    sources = [ImageSource(str(i), lambda s=s, i=i: noise(1, s, seed=i)[0]) for i, s in enumerate(SHAPES)]
+    return adapter, run({"m": adapter}, sources, {"p": PatchSimilarity(**parameters)}, batch_size=batch_size)["p"]["m"]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("of", [0, 1, 2])
+def test_a_point_of_the_image_is_the_patch_that_the_model_sees_there(name: str, of: int) -> None:
+    x, y = 0.48, 0.62
+    adapter, found = cropped(name, of=of, query=f"@{x},{y}", layer="0.5")
+    width, height = SHAPES[of]
+    side = min(width, height) * adapter.config["crop_pct"]  # of the square that timm cuts out of the middle
+    row = int(((y * height - height / 2) / side + 0.5) * adapter.spec.grid[0])
+    column = int(((x * width - width / 2) / side + 0.5) * adapter.spec.grid[1])
+    assert (int(found.query_row), int(found.query_column)) == (row, column)
+    assert found.similarity[of, row, column].item() == pytest.approx(1)
+    layer = found.attrs["point"].removeprefix("resid_post.")
+    _, by_patch = cropped(name, 3, of=of, query=f"{row}:{column}", layer=layer)
+    xr.testing.assert_allclose(found.drop_attrs(), by_patch.drop_attrs(), rtol=1e-5)
+
+
+def test_a_point_outside_of_what_the_model_sees_has_no_map() -> None:
+    _, found = cropped("vit_tiny_patch16_224", of=0, query="@0.9,0.5")
+    assert np.isnan(found.similarity).all()
+    assert (int(found.query_row), int(found.query_column)) == (-1, -1)
+    assert (found.match_similarity[0] > 0.99).all(), "what does not depend on the query is there"
+    cnn = Adapter(timm.create_model("resnet18").eval(), image_size=96)
+    outside = run({"m": cnn}, SOURCES, {"p": PatchSimilarity(query="2:9", layer="5")})["p"]["m"]
+    assert outside.sizes["x"] == 6
+    assert np.isnan(outside.similarity).all()
+    assert int(outside.query_row) == -1
+
+
+def test_a_point_of_the_image_under_coarser_grids() -> None:
+    swin = result(double("swin_tiny_patch4_window7_224"), query="@0.99,0.98")
+    assert (int(swin.query_row), int(swin.query_column)) == (13, 27)
+    assert swin.similarity[0, 13, 27].item() == pytest.approx(1)
+    cnn = Adapter(timm.create_model("resnet18").eval(), image_size=(96, 160))
+    found = run({"m": cnn}, SOURCES, {"p": PatchSimilarity(query="@0.7,0.2", layer="5")})["p"]["m"]
+    assert (int(found.query_row), int(found.query_column)) == (1, 7)
+    assert found.similarity[0, 1, 7].item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "token", "key"),
+    [("0.0", "resid_post.0", "key.0"), ("0.5", "resid_post.2", "key.2"), ("1.0", "norm", "key.3")],
+)
+def test_a_relative_depth(layer: str, token: str, key: str) -> None:
+    spec = double("vit_tiny_patch16_224").spec
+    assert PatchSimilarity(layer=layer).taps(spec) == (token,)
+    assert PatchSimilarity(layer=layer, facet="key").taps(spec) == (key,)

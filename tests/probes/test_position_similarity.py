@@ -9,8 +9,8 @@ import torch
 import xarray as xr
 
 from model_zoo.adapter import Adapter
+from probes.core.runner import run
 from probes.position_similarity import PositionSimilarity
-from probes.runner import run
 from tests.probes.families import FAMILIES, peaked
 
 
@@ -110,7 +110,7 @@ def test_bias_is_what_changes_the_scores() -> None:
         block.attn.qkv.weight.zero_()
         for name in ("q_bias", "v_bias"):
             getattr(block.attn, name).zero_()
-    from probes.capture import forward
+    from probes.core.capture import forward
 
     with torch.inference_mode():
         forward(

@@ -12,8 +12,8 @@ from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
 from probes.attention_relevance import AttentionRelevance
 from probes.attention_sanity import AttentionSanity
-from probes.relevance import METHODS
-from probes.runner import run
+from probes.core.relevance import METHODS
+from probes.core.runner import run
 from probes.saliency_score import SaliencyScore
 from tests.probes.families import noise
 

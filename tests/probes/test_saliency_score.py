@@ -11,12 +11,12 @@ from hypothesis.extra import numpy as hnp
 from model_zoo.adapter import Geometry
 from model_zoo.images import ImageSource, sources
 from probes.attention_maps import AttentionMaps
-from probes.capture import Batch
-from probes.relevance import relevance
-from probes.runner import run
-from probes.saliency import coverage, maps_of, mass_mask, overlap
+from probes.core.capture import Batch
+from probes.core.relevance import relevance
+from probes.core.runner import run
+from probes.core.saliency import coverage, maps_of, mass_mask, overlap
+from probes.core.targets import Target
 from probes.saliency_score import SaliencyScore
-from probes.targets import Target
 from tests.probes.families import inputs, noise, peaked
 
 MODEL, ENCODER = "vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from probes.stacking import stack
+from probes.core.stacking import stack
 
 
 def test_parts_lie_at_their_place_and_the_rest_is_filled() -> None:

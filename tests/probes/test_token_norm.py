@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from model_zoo.adapter import ModelSpec
-from probes.capture import Tokens, forward
+from probes.core.capture import Tokens, forward
 from probes.token_norm import TokenNorm
 from tests.probes.families import inputs, noise, peaked
 from tests.probes.test_contract import fold

@@ -1,0 +1,1 @@
+"""Work off the script thread: requests, jobs, results."""

@@ -1,0 +1,74 @@
+"""Slow things that are no probe: each made once in the background and kept for a while."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from dashboard.compute import results
+from dashboard.compute.jobs import Job, QueueFull
+
+T = TypeVar("T")
+MOST_ENDED = 256
+
+
+class Stopped(str):
+    """One sentence: this visitor stopped it, and it stays stopped until they ask again."""
+
+
+class Background(Generic[T]):
+    """Finished things by key, least recently used out first, and the jobs that make more.
+
+    Args:
+        most: how many are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[object, T] = OrderedDict()
+        self._live: dict[object, Job] = {}
+        self._lock = threading.RLock()
+
+    def fetch(self, key: object, label: str, make: Callable[[Job], T], visitor: str) -> T | Job | str:
+        """The thing, the job that makes it, or why there is none in one sentence; `Stopped` if the visitor chose so.
+
+        Args:
+            key: everything that it depends on.
+            label: what the job does, for a person.
+            make: makes it, in another thread.
+            visitor: who asks.
+        """
+
+        def work(job: Job) -> None:
+            made = make(job)
+            with self._lock:
+                self._kept[key] = made
+                self._live.pop(key, None)
+                while len(self._kept) > self._most:
+                    self._kept.popitem(last=False)
+
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            job = self._live.get(key)
+            if job is not None and visitor in job.left:
+                return Stopped(f"{label} was stopped.")
+            if job is not None and results.store().jobs.join(job, visitor):
+                return job
+            self._live.pop(key, None)
+            if job is not None and job.error:
+                return job.error
+            while len(self._live) > MOST_ENDED and (ended := [k for k, job in self._live.items() if not job.live]):
+                del self._live[ended[0]]
+            try:
+                self._live[key] = results.store().jobs.submit(label, work, visitor)
+            except QueueFull as error:
+                return str(error)
+            return self._live[key]
+
+    def again(self, visitor: str) -> None:
+        """Let this visitor ask for what they stopped."""
+        with self._lock:
+            for job in self._live.values():
+                job.left.discard(visitor)

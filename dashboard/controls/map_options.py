@@ -1,0 +1,111 @@
+"""How maps are drawn: one popover of further choices, all of them in the link."""
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from dashboard.compute.results import Size
+from dashboard.draw.panels import Look
+
+UNITS = {"weight": "attention weight", "times even": "times even attention"}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What the popover says.
+
+    Attributes:
+        show: ``map``, ``mask`` (the photo inside the mass mask) or ``both`` (the map with the mask's outline).
+        values: key of ``UNITS``.
+        smooth: interpolate between patches.
+        shared: one scale for all panels.
+        tau: share of the mass inside the mask.
+        opacity: of the map over the photo.
+    """
+
+    show: str = "map"
+    values: str = "weight"
+    smooth: bool = False
+    shared: bool = True
+    tau: float = 0.6
+    opacity: float = 0.8
+
+    @property
+    def units(self) -> str:
+        """Units of the drawn values."""
+        return UNITS[self.values]
+
+    @property
+    def look(self) -> Look:
+        """What the panels need to know of it."""
+        return Look(smooth=self.smooth, opacity=self.opacity)
+
+
+def linked_size() -> Size:
+    """The image size that the popover will show; known before it is drawn."""
+    chosen = st.session_state.get("size", st.query_params.get("size"))
+    return "uncropped" if chosen == "uncropped" else "native"
+
+
+def popover() -> Drawing:
+    """Draw the popover and return what is chosen."""
+    with st.popover("More"):
+        show = st.segmented_control(
+            "Draw",
+            ["map", "mask", "both"],
+            default="map",
+            required=True,
+            key="draw",
+            bind="query-params",
+            help="The map; the photo inside the patches that hold most of its mass; or the map with their outline.",
+        )
+        tau = st.slider(
+            "Mass inside the mask",
+            0.1,
+            0.95,
+            0.6,
+            0.05,
+            key="tau",
+            bind="query-params",
+            help="The mask is the fewest patches that hold this share of the map. DINO's figures use 0.6.",
+        )
+        values = st.segmented_control(
+            "Values",
+            list(UNITS),
+            default="weight",
+            required=True,
+            key="values",
+            bind="query-params",
+            help="Times even: the weight divided by what each token would get if all got the same. Fairer between "
+            "models with different numbers of tokens.",
+        )
+        sampling = st.segmented_control(
+            "Patches",
+            ["exact", "smooth"],
+            default="exact",
+            required=True,
+            key="patches",
+            bind="query-params",
+            help="Exact is the truth: one value a patch. Smooth is interpolated, and only looks finer.",
+        )
+        scale = st.segmented_control(
+            "Scale",
+            ["shared", "per panel"],
+            default="shared",
+            required=True,
+            key="scale",
+            bind="query-params",
+            help="Per panel, colours cannot be compared between models: each has a bar of its own.",
+        )
+        opacity = st.slider("Opacity of the map", 0.3, 1.0, 0.8, 0.1, key="opacity", bind="query-params")
+        st.segmented_control(
+            "Image",
+            ["native", "uncropped"],
+            default="native",
+            required=True,
+            key="size",
+            bind="query-params",
+            help="Native is the model's published evaluation transform, which crops. Uncropped is the whole image at "
+            "its own aspect ratio, with the position embeddings interpolated.",
+        )
+    return Drawing(show, values, sampling == "smooth", scale == "shared", tau, opacity)

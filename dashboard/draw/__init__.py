@@ -1,0 +1,1 @@
+"""From data to pictures: colours, panels, charts, files for a slide."""

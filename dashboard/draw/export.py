@@ -1,0 +1,198 @@
+"""The panels as one picture for a slide: an SVG that holds everything, and a PNG made from it without a browser."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import vl_convert
+
+from dashboard.draw import head_maps, palette, panels
+from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.images import gallery
+
+WIDTH, GAP, HEAD, MARGIN, BAR = 300, 18, 54, 24, 64
+FONT = "font-family='Liberation Sans, Arial, Helvetica, sans-serif'"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture under several models.
+
+    Attributes:
+        picture: id of the original.
+        drawn: the panels beside it.
+        note: one line under them.
+        outline: mask (rows, columns) over the original whose border is drawn in it.
+        outline_of: what that is.
+    """
+
+    picture: str
+    drawn: Sequence[Panel]
+    note: str = ""
+    outline: np.ndarray | None = None
+    outline_of: str = ""
+
+
+def svg(picture: str, drawn: Sequence[Panel], *, scale: Scale | None, look: Look, title: str, caption: str) -> str:
+    """The original and the panels in one row, with their colours, one colour bar, and a caption; see `rows_svg`."""
+    return rows_svg([Row(picture, drawn)], scale=scale, look=look, title=title, caption=caption)
+
+
+def rows_svg(rows: Sequence[Row], *, scale: Scale | None, look: Look, title: str, caption: str) -> str:
+    """Rows of an original and its panels, with their colours, one colour bar for all, and a caption.
+
+    Args:
+        rows: from the top.
+        scale: what the colours mean in panels without a scale of their own.
+        look: how maps are drawn.
+        title: heading of the picture.
+        caption: what the numbers say; long text is wrapped.
+    """
+    most = max(len(row.drawn) for row in rows)
+    across = 2 * MARGIN + (most + 1) * WIDTH + most * GAP
+    letters = max(int((across - 2 * MARGIN) / 7.4), 30)
+    parts: list[str] = []
+    top = MARGIN + 40.0
+    for row in rows:
+        own = any(panel.scale and not panel.masked for panel in row.drawn)
+        tall, drawn = _row(row, scale, look, top)
+        parts += drawn
+        top += HEAD + tall + (30 if own else 14)
+        for line in wrap(row.note, letters):
+            parts.append(f"<text x='{MARGIN}' y='{top + 10:.0f}' font-size='14'>{escape(line)}</text>")
+            top += 22
+        top += 16 if len(rows) > 1 else 0
+    every = [panel for row in rows for panel in row.drawn]
+    if scale and any(panel.values is not None and panel.scale is None and not panel.masked for panel in every):
+        parts.append(bar(scale, MARGIN, top))
+    lines = wrap(caption, letters)
+    top += BAR - 14
+    for k, line in enumerate(lines):
+        parts.append(f"<text x='{MARGIN}' y='{top + 20 * k:.0f}' font-size='14'>{escape(line)}</text>")
+    down = top + 20 * len(lines) + MARGIN
+    return "".join([*opening(across, down, title), *parts, "</svg>"])
+
+
+def opening(across: int, down: float, title: str) -> list[str]:
+    """The first parts of every saved picture: its size, white ground and heading."""
+    return [
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{across}' height='{down:.0f}' "
+        f"viewBox='0 0 {across} {down:.0f}' {FONT} fill='#1b1f24'>",
+        f"<rect width='{across}' height='{down:.0f}' fill='#ffffff'/>",
+        f"<text x='{MARGIN}' y='{MARGIN + 20}' font-size='22' font-weight='600'>{escape(title)}</text>",
+    ]
+
+
+def _row(row: Row, scale: Scale | None, look: Look, above: float) -> tuple[float, list[str]]:
+    """How tall the pictures of a row are, and its parts, the first line at ``above``."""
+    width, height = gallery.load(row.picture).size
+    tall, top = WIDTH * height / width, above + HEAD
+    parts: list[str] = []
+    entries: list[Panel | None] = [None, *row.drawn]
+    for i, panel in enumerate(entries):
+        left = MARGIN + i * (WIDTH + GAP)
+        colour = panel.colour if panel else "#9aa1ab"
+        said = row.outline_of or f"{width} × {height} px"
+        name, note = (panel.name, panel.note) if panel else (gallery.title(row.picture), said)
+        mask = row.outline if panel is None else panel.outline if panel.mask is None else None
+        parts += [
+            f"<rect x='{left}' y='{top - HEAD:.1f}' width='{WIDTH}' height='4' fill='{colour}'/>",
+            f"<text x='{left}' y='{top - HEAD + 23:.1f}' font-size='16' font-weight='600'>"
+            f"{escape(fit(name, 38))}</text>",
+            f"<text x='{left}' y='{top - HEAD + 42:.1f}' font-size='13' fill='#555b66'>{escape(fit(note, 52))}</text>",
+            f"<svg x='{left}' y='{top:.1f}' width='{WIDTH}' height='{tall:.1f}' viewBox='0 0 {width} {height}'>",
+            _picture(panel, row.picture, scale, look, (width, height)),
+            _border(mask, (0, 0, width, height), width) if mask is not None else "",
+            "</svg>",
+        ]
+        if panel and panel.scale and not panel.masked:
+            parts.append(bar(panel.scale, left, top + tall + 10))
+    return tall, parts
+
+
+def png(document: str) -> bytes:
+    """The SVG drawn at twice its size."""
+    drawn: bytes = vl_convert.svg_to_png(document, scale=2)
+    return drawn
+
+
+def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look, size: tuple[int, int]) -> str:
+    width, height = size
+    href = gallery.data_uri(panel.picture if panel and panel.picture else picture, panels.PICTURE_SIDE)
+    photo = f"<image href='{href}' width='{width}' height='{height}' preserveAspectRatio='none'"
+    if panel is None:
+        return f"{photo}/>"
+    scale = panel.scale or shared
+    if panel.geometry is None or (panel.rgba is None and (panel.values is None or scale is None)):
+        message = escape(fit(panel.message or "no map", 60))
+        return (
+            f"{photo} opacity='0.25'/><text x='{width / 2}' y='{height / 2}' font-size='{width / 24:.0f}' "
+            f"text-anchor='middle'>{message}</text>"
+        )
+    left, top, right, bottom = panel.geometry.box
+    place = f"x='{left}' y='{top}' width='{right - left}' height='{bottom - top}'"
+    dark = f"M0 0H{width}V{height}H0ZM{left} {top}V{bottom}H{right}V{top}Z"
+    if not panel.masked:
+        photo = photo.replace(href, gallery.data_uri(panel.picture or picture, panels.PICTURE_SIDE, grey=True))
+    parts = [f"{photo}/>", f"<path d='{dark}' fill='#0a0c10' opacity='0.72' fill-rule='evenodd'/>"]
+    if panel.mask is not None and panel.masked:
+        veil = np.zeros((*panel.mask.shape, 4), np.uint8)
+        veil[..., 3] = np.where(panel.mask, 0, 195)
+        parts.append(_map(veil, place, 1.0, smooth=False))
+    elif panel.rgba is not None:
+        parts.append(_map(panel.rgba, place, look.opacity, smooth=False))
+    elif panel.values is not None and scale is not None:
+        values = head_maps.smooth(panel.values) if look.smooth else panel.values
+        rgb = palette.colours(np.asarray(values, float), scale.low, scale.high, signed=scale.signed)
+        parts.append(_map(rgb, place, look.opacity, smooth=look.smooth))
+    if panel.mask is not None:
+        parts.append(_border(panel.mask, (left, top, right, bottom), width))
+    return "".join(parts)
+
+
+def _border(mask: np.ndarray, box: tuple[float, float, float, float], width: float) -> str:
+    """The border of a mask that lies over a box of a picture of this width."""
+    left, top, right, bottom = box
+    rows, columns = mask.shape
+    unit = (right - left) / columns, (bottom - top) / rows
+    move = f"transform='translate({left} {top}) scale({unit[0]} {unit[1]})'"
+    parts = []
+    for colour, thick in (("#000", 4), ("#fff", 2)):
+        stroke = f"stroke='{colour}' stroke-width='{thick * width / WIDTH / unit[0]:.4f}'"
+        parts.append(f"<path d='{head_maps.contour(mask)}' {move} fill='none' {stroke} stroke-linecap='square'/>")
+    return "".join(parts)
+
+
+def _map(pixels: np.ndarray, place: str, opacity: float, *, smooth: bool) -> str:
+    """A map as an image; patch-exact ones are enlarged here, as not every viewer keeps hard edges."""
+    if not smooth:
+        pixels = np.repeat(np.repeat(pixels, 16, axis=0), 16, axis=1)
+    return f"<image href='{panels.png_uri(pixels)}' {place} opacity='{opacity}' preserveAspectRatio='none'/>"
+
+
+def bar(scale: Scale, x: float, y: float) -> str:
+    """A colour bar with its ends, its left upper corner at (x, y)."""
+    ramp = np.linspace(scale.low, scale.high, 128)[None]
+    uri = panels.png_uri(palette.colours(ramp, scale.low, scale.high, signed=scale.signed))
+    low, high = palette.number(scale.low), palette.number(scale.high)
+    return (
+        f"<text x='{x}' y='{y + 11:.1f}' font-size='13'>{low}</text>"
+        f"<image href='{uri}' x='{x + 26}' y='{y:.1f}' width='150' height='12' preserveAspectRatio='none'/>"
+        f"<text x='{x + 184}' y='{y + 11:.1f}' font-size='13'>{high} {escape(scale.units)}</text>"
+    )
+
+
+def fit(text: str, most: int) -> str:
+    """Text of at most so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def wrap(text: str, most: int) -> list[str]:
+    """Lines of about so many characters, none of them empty."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > most:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return [line for line in lines if line]

@@ -1,0 +1,109 @@
+"""What every page has in common: the question as its title, its charts, and the row of explanations and downloads."""
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+import xarray as xr
+from streamlit.delta_generator import DeltaGenerator
+
+from dashboard.compute.asking import Outcome
+from dashboard.draw import components
+
+Maker = Callable[[], bytes | str]
+
+CHART_CONFIG = {
+    "displaylogo": False,
+    "toImageButtonOptions": {"format": "svg", "scale": 2},
+    "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
+}
+_STYLE = """<style>
+[data-testid=stMainBlockContainer] h1 { padding-bottom: 0.5rem }
+[data-testid=stMainBlockContainer] { max-width: 1560px; padding-left: 2.5rem; padding-right: 2.5rem }
+@media (max-width: 640px) { [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem } }
+</style>"""
+
+
+def header(question: str, subtitle: str = "") -> None:
+    """Draw the page's question as its title."""
+    st.html(_STYLE)
+    st.title(question, anchor=False)
+    if subtitle:
+        st.caption(subtitle)
+
+
+def controls() -> DeltaGenerator:
+    """The one row between the title and the picture; draw the page's controls into it."""
+    return st.container(key="controls", horizontal=True, vertical_alignment="bottom", gap="medium")
+
+
+def chart(figure: go.Figure, *, key: str, alt: str) -> None:
+    """Draw a Plotly figure in the look of the dashboard; its tool bar saves it as SVG in the browser."""
+    figure.update_layout(
+        margin={"l": 8, "r": 8, "t": 28, "b": 8},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        font={"size": 14},
+        hoverlabel={"namelength": -1},
+    )
+    st.plotly_chart(figure, key=key, alt=alt, config=CHART_CONFIG)
+
+
+def states(outcome: Outcome, probe: str) -> None:
+    """Say for which models a probe has no result, and why; for charts, as panels say it themselves."""
+    for model in outcome.models:
+        if model.message and probe not in model.datasets:
+            st.info(f"**{model.title}**: {model.message}", icon=":material/info:")
+    if outcome.jobs and not outcome.ready(probe):
+        st.skeleton(height=360)
+
+
+def csv(datasets: Mapping[str, xr.Dataset]) -> str:
+    """Datasets as one table: a column for the model, for every dimension and for every variable."""
+    tables = [dataset.to_dataframe().reset_index().assign(model=name) for name, dataset in datasets.items()]
+    together = pd.concat(tables, ignore_index=True)
+    first = together.pop("model")
+    together.insert(0, "model", first)
+    text: str = together.to_csv(index=False, float_format="%.8g")
+    return text
+
+
+def footer(
+    *,
+    how: str,
+    formula: str,
+    not_shown: str,
+    name: str,
+    formula_label: str = "Formula",
+    png: Maker | None = None,
+    svg: Maker | None = None,
+    csv: Maker | None = None,
+) -> None:
+    """Draw the row under the pictures: how to read them, the formula, what they do not show, and the downloads.
+
+    Args:
+        how: how to read the picture, Markdown.
+        formula: what is computed, Markdown with ``$$`` around formulas, and its source.
+        not_shown: what the picture does not show, Markdown.
+        name: file name of the downloads, without its ending.
+        formula_label: what the button of ``formula`` says.
+        png: makes the picture as PNG when it is asked for.
+        svg: makes the picture as SVG.
+        csv: makes the numbers as CSV.
+    """
+    with st.container(horizontal=True, vertical_alignment="center", key="footer"):
+        for label, text in (("How to read", how), (formula_label, formula), ("What this does not show", not_shown)):
+            with st.popover(label):
+                st.markdown(text)
+        for kind, maker, mime in (("PNG", png, "image/png"), ("SVG", svg, "image/svg+xml"), ("CSV", csv, "text/csv")):
+            if maker is not None:
+                st.download_button(
+                    kind,
+                    maker,
+                    file_name=f"{name}.{kind.lower()}",
+                    mime=mime,
+                    key=f"download-{kind}",
+                    on_click="ignore",
+                    help=f"Save the {'numbers' if kind == 'CSV' else 'picture'} as {kind}",
+                )
+        components.copy_link()

@@ -1,0 +1,1 @@
+"""What can be shown: sample photos, scenes, uploads, sets of them."""

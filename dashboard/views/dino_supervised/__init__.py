@@ -1,0 +1,1 @@
+"""Saliency with numbers."""

@@ -1,0 +1,267 @@
+"""Whose attention picks out the object: measured, for models of the same architecture and other objectives."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+import xarray as xr
+
+from dashboard.compute import asking
+from dashboard.compute.asking import ModelResult, Outcome, Params
+from dashboard.controls import image_sets, object_masks
+from dashboard.controls.sidebar import sidebar
+from dashboard.draw import export, frame, head_maps, palette, panels
+from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.images import gallery
+from dashboard.page import Page
+from dashboard.state import link
+from dashboard.state.selection import Selection
+from dashboard.views.dino_supervised import object_scores
+from dashboard.views.dino_supervised.object_scores import Scores
+from model_zoo.adapter import Geometry
+from probes.core.saliency import overlap
+
+PAGE = Page("DINO against supervised", section="Attention", order=20)
+
+MOST = 100
+SHOWN = {"best": "best head", "mean": "mean of heads"}
+HOW = """
+The first picture shows the **object**, the others where each model's last block attends, with the outline of the
+patches that hold most of the map's mass. The more the outline is the object, the higher the **IoU**: 1 is perfect.
+
+- *Best head*: a model's heads differ a lot; shown is the one with the highest mean IoU over all images of the set.
+- *Pointing*: how often the single highest patch lies on the object. *Mass on object*: share of the map inside; an even
+  map would have the *object's area*.
+- *Random weights*: the same architecture untrained, the baseline that any model should beat.
+- Click a column's head to sort the table.
+"""
+FORMULA = r"""
+$$\text{IoU} = \frac{|M_\tau \cap O|}{|M_\tau \cup O|}, \qquad M_\tau = \text{the fewest patches with }
+\textstyle\sum_{p\in M_\tau} \hat m_p \ge \tau$$
+
+$$\text{pointing} = [\arg\max_p m_p \in O], \qquad \text{mass on object} = \textstyle\sum_p \hat m_p c_p$$
+
+with $m$ the CLS row of the last attention layer over the patches (the mean over patch queries in models without CLS),
+$\hat m = m/\sum m$, $O$ the object in pixels within the model's crop and $c_p$ the part of patch $p$ that it covers.
+Deletion and insertion: the area under the curve of the model's answer as patches are painted over with the mean
+colour, or come in, highest first.
+
+Sources: Caron et al. 2021, [arXiv:2104.14294](https://arxiv.org/abs/2104.14294); Zhang et al. 2018,
+[arXiv:1608.00507](https://arxiv.org/abs/1608.00507); Petsiuk et al. 2018,
+[arXiv:1806.07421](https://arxiv.org/abs/1806.07421).
+"""
+NOT_SHOWN = """
+- Whether the model **needs** the object: attention may lie on it and be ignored. Deletion and insertion ask that.
+- The best head is chosen on the images it is scored on, which flatters every model, random weights too.
+- One layer, one query: other layers may hold the object better.
+- A difference between two models is one between two trainings; it is not what the objective does in general.
+"""
+
+
+def with_baselines(selection: Selection) -> Selection:
+    """The selection and, for every architecture in it, the same with random weights."""
+    names = [reference.timm_name for reference in selection.references if reference.weights != "random"]
+    random = [f"timm:{name.partition('.')[0]}@random:0" for name in dict.fromkeys(names)]
+    return replace(selection, models=tuple(dict.fromkeys([*selection.models, *random])))
+
+
+def last_layer(selection: Selection) -> Outcome:
+    """Ask for the last layer's maps of every image."""
+    layouts = asking.compute({}, selection)
+    depths = {m.model: len(m.spec.layers) if m.spec else 0 for m in layouts.models}
+    if layouts.jobs and not any(depths.values()):
+        return layouts
+    asked: dict[str, Params | None] = {
+        name: ({"layers": str(depth - 1)} if depth else {}) if layout.spec else None
+        for (name, depth), layout in zip(depths.items(), layouts.models, strict=True)
+    }
+    return asking.compute_each({"attention-maps": asked}, selection)
+
+
+def heads_of(dataset: xr.Dataset, image: int) -> np.ndarray:
+    """The maps (head, y, x) of the only layer, without padding."""
+    return head_maps.layer_heads(dataset["attention"].isel(image=slice(image, image + 1)), 0)
+
+
+def scores_of(model: ModelResult, keys: Mapping[int, tuple[str, str]], tau: float) -> Scores | None:
+    """Scores of one model over the images that have a mask; None when it sees none of their objects.
+
+    Args:
+        model: with its maps.
+        keys: place of the image to picture and mask.
+        tau: share of the mass.
+    """
+    dataset = model.datasets.get("attention-maps")
+    if dataset is None or not keys:
+        return None
+    found, areas = [], []
+    for place, (picture, key) in keys.items():
+        geometry, heads = model.geometries[place], heads_of(dataset, place)
+        covered = object_masks.covered(picture, key, geometry, heads.shape[1:])
+        mask = object_masks.mask(picture, key)
+        found.append([overlap(one, mask, geometry, tau, covered) for one in heads])
+        areas.append(float(covered.mean()))
+    iou, pointing, inside = (
+        np.array([[getattr(one, name) for one in row] for row in found]) for name in ("iou", "pointing", "mass_inside")
+    )
+    seen = np.isfinite(iou).all(1)
+    if not seen.any():
+        return None
+    return Scores(iou[seen], pointing[seen], inside[seen], np.array(areas)[seen], "@random:" in model.model)
+
+
+def panel(model: ModelResult, scores: Scores | None, place: int, show: str, tau: float) -> Panel:
+    """One model's map of the shown image, outlined."""
+    dataset = model.datasets.get("attention-maps")
+    if dataset is None:
+        waiting = model.waiting or not model.message
+        return Panel(model.title, model.colour, message=model.message or "computing …", waiting=waiting)
+    heads = heads_of(dataset, place)
+    best = scores.best if scores else None
+    values = heads.mean(0) if show == "mean" or best is None else heads[best]
+    note = f"mean of {len(heads)} heads" if show == "mean" or best is None else f"head {best + 1} of {len(heads)}"
+    geometry = model.geometries[place]
+    return Panel(
+        model.title, model.colour, note, geometry, values, mask=head_maps.mass_mask(values, tau), contour_only=True
+    )
+
+
+def object_panel(picture: str, key: str) -> Panel:
+    """The photo with all but the object darkened."""
+    size = gallery.load(picture).size
+    whole = Geometry(size, (0.0, 0.0, float(size[0]), float(size[1])), (size[1], size[0]))
+    if not key:
+        message = "Say where the object is: Object, above the pictures."
+        return Panel("Object", "var(--st-border-color)", gallery.title(picture), whole, message=message)
+    fine = object_masks.covered(picture, key, whole, (56, round(56 * size[0] / size[1]))) >= 0.5
+    kind = {"scene": "exact mask", "box": "your box"}.get(key.partition(":")[0], "your mask")
+    note = f"{gallery.title(picture)} · {kind}"
+    return Panel("Object", "var(--st-border-color)", note, whole, fine.astype(float), mask=fine)
+
+
+def page() -> None:
+    """Draw the page."""
+    selection = sidebar(several=True, default_images=("scene:0", "scene:1", "scene:2", "scene:3"))
+    frame.header("Whose attention picks out the object?")
+    with frame.controls():
+        many, _ = image_sets.control(selection, default="scenes-32", most=MOST)
+        place = _shown_image(many)
+        show = st.selectbox(
+            "Map", list(SHOWN), key="map", bind="query-params", format_func=SHOWN.__getitem__, width=150
+        )
+        tau = st.slider("Mass inside the outline", 0.1, 0.95, 0.6, 0.05, key="tau", bind="query-params", width=150)
+        baseline = st.toggle("Random weights", True, key="baseline", bind="query-params")
+        object_masks.popover(many.images[place])
+    asked = with_baselines(many) if baseline else many
+    outcome = last_layer(asked)
+    keys = {i: (picture, object_masks.key_of(picture)) for i, picture in enumerate(many.images)}
+    keys = {i: pair for i, pair in keys.items() if pair[1]}
+    scored = {model.title: found for model in outcome.models if (found := scores_of(model, keys, tau))}
+    drawn = [panel(model, scored.get(model.title), place, show, tau) for model in outcome.models]
+    arrays = [p.values for p in drawn if p.values is not None]
+    scale = Scale.over(arrays, "attention weight") if arrays else None
+    picture = many.images[place]
+    first = object_panel(picture, keys.get(place, ("", ""))[1])
+    look = Look(original=False, columns=len(drawn) + 1 if len(drawn) < 5 else 0)
+    panels.patch_panels(picture, [first, *drawn], scale=scale, look=look, key="salience")
+    asking.show_progress(outcome)
+    said = (
+        object_scores.answer(scored, tau) or "No image here has a mask yet: choose scenes, or say where the object is."
+    )
+    st.markdown(said)
+
+    def document() -> str:
+        title = f"{gallery.title(picture)}: attention of the last block"
+        return export.svg(picture, drawn, scale=scale, look=look, title=title, caption=said.replace("*", ""))
+
+    frame.footer(
+        how=HOW, formula=FORMULA, not_shown=NOT_SHOWN, name="dino-against-supervised",
+        png=(lambda: export.png(document())) if arrays else None,
+        svg=document if arrays else None,
+        csv=(lambda: per_image(scored)) if scored else None,
+    )  # fmt: skip
+    if scored:
+        below(scored, outcome, asked)
+
+
+def _shown_image(many: Selection) -> int:
+    """Draw the choice of the image that is shown, and return its place."""
+    linked = link.first("pick")
+    if linked not in many.images:
+        linked = many.images[0]
+    st.session_state["shown_image"] = linked
+    st.selectbox(
+        "Shown", many.images, key="shown_image", format_func=gallery.title, width=140,
+        on_change=lambda: link.put("pick", st.session_state["shown_image"]),
+    )  # fmt: skip
+    return many.images.index(linked)
+
+
+def below(scored: Mapping[str, Scores], outcome: Outcome, asked: Selection) -> None:
+    """The table, every head's rank, and the curves; what is closed costs nothing."""
+    numbers, ranks, curves = st.tabs(["Table", "Every head", "Deletion and insertion"], key="below", on_change="rerun")
+    if numbers.open:
+        with numbers:
+            rows = object_scores.table(scored)
+            shares = {
+                name: st.column_config.NumberColumn(format="%.3f") for name in rows.select_dtypes("float").columns
+            }
+            st.dataframe(rows, hide_index=True, column_config=shares)
+    if ranks.open:
+        with ranks:
+            drawn = object_scores.ranking(scored, outcome.colours)
+            frame.chart(drawn, key="ranks", alt="Mean IoU of every head with the object, ranked")
+    if curves.open:
+        with curves:
+            found = asking.compute({"saliency-score": {"map": "mean", "steps": 8, "fill": "mean"}}, _few(asked))
+            ready = found.ready("saliency-score")
+            if ready:
+                frame.chart(curve_figure(ready, found.colours), key="curves", alt="Deletion and insertion curves")
+                st.markdown(curve_answer(ready))
+            frame.states(found, "saliency-score")
+            asking.show_progress(found)
+
+
+def _few(selection: Selection) -> Selection:
+    return replace(selection, images=selection.images[:16])
+
+
+def curve_figure(ready: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go.Figure:
+    """Means over images of both curves: deletion full, insertion dashed."""
+    figure = go.Figure()
+    for index, (name, dataset) in enumerate(ready.items()):
+        for kind, dash in (("deletion", "solid"), ("insertion", "dash")):
+            figure.add_scatter(
+                x=dataset["fraction"].values * 100, y=dataset[kind].mean("image").values, mode="lines+markers",
+                name=f"{name}, {kind}", line={"color": colours[name], "dash": dash},
+                marker={"symbol": palette.MODEL_MARKS[index % len(palette.MODEL_MARKS)], "size": 7},
+            )  # fmt: skip
+    figure.update_xaxes(title="patches painted over (deletion) or shown (insertion), highest attention first (%)")
+    kinds = " or ".join(dict.fromkeys(str(dataset.attrs["curve_of"]) for dataset in ready.values()))
+    figure.update_yaxes(title=kinds, rangemode="tozero")
+    return figure.update_layout(height=400)
+
+
+def curve_answer(ready: Mapping[str, xr.Dataset]) -> str:
+    """Areas under the curves beside those of random orders."""
+    lines = []
+    for name, dataset in ready.items():
+        parts = []
+        for kind, good in (("deletion", "lower"), ("insertion", "higher")):
+            own, chance = (float(dataset[f"{kind}{part}_auc"].mean()) for part in ("", "_random"))
+            parts.append(f"{kind} {palette.number(own)} (random order {palette.number(chance)}; {good} is better)")
+        lines.append(f"**{name}**: area under {', '.join(parts)}.")
+    n = next(iter(ready.values())).attrs["n"]
+    return "  \n".join([*lines, f"Mean of heads, the first {n} images; missing patches have the image's mean colour."])
+
+
+def per_image(scored: Mapping[str, Scores]) -> str:
+    """Every head's scores on every image as CSV."""
+    lines = ["model,image,head,iou,pointing,mass_on_object,object_area"]
+    for name, one in scored.items():
+        for (image, head), iou in np.ndenumerate(one.iou):
+            rest = f"{one.pointing[image, head]:.0f},{one.mass_inside[image, head]:.6g},{one.area[image]:.6g}"
+            lines.append(f'"{name}",{image + 1},{head + 1},{iou:.6g},{rest}')
+    return "\n".join(lines) + "\n"

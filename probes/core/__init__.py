@@ -1,0 +1,1 @@
+"""What every probe stands on: capture, the fold and its runner, the command line."""

@@ -1,0 +1,138 @@
+"""Gradients with respect to attention, from a forward and a backward pass of the untouched model."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+
+from model_zoo.adapter import Adapter
+from probes.core.precision import full_precision
+from probes.core.targets import Score, Target
+
+OnLayer = Callable[[int, Tensor, Tensor], None]
+
+
+@contextmanager
+def gradient_pass(adapter: Adapter) -> Iterator[None]:
+    """Gradients on, in the model's own type, whatever the caller runs under; nobody else on the model meanwhile."""
+    with adapter.lock, torch.inference_mode(False), torch.enable_grad(), full_precision(adapter):
+        yield
+
+
+def attention_gradients(adapter: Adapter, inputs: Tensor, target: Target, on_layer: OnLayer, start: int = 0) -> Score:
+    r"""Hand over every layer's attention with its gradient, :math:`A_l` and :math:`\partial y / \partial A_l`.
+
+    Attention is written out as softmax and product for the time of the pass, by a torch function mode and hooks that
+    are gone afterwards, also after an exception; no module is edited and no parameter needs a gradient. All images run
+    at once: the sum of their targets is differentiated, and images do not mix. A layer is handed over as soon as the
+    backward pass reaches it, so that one layer's gradient is held at a time.
+
+    Args:
+        adapter: the model.
+        inputs: (images, 3, height, width), on the model's device.
+        target: what to differentiate.
+        on_layer: called from the last layer down to ``start`` with the layer's index, the attention and its gradient,
+            each (images, heads, queries, keys).
+        start: first layer wanted; the ones before run fused and without a graph.
+
+    Returns:
+        What the target came to.
+
+    Raises:
+        RuntimeError: a layer was not seen exactly once, or the target does not depend on it.
+    """
+    layers = range(start, len(adapter.spec.layers))
+    arrived: list[int] = []
+    with ExitStack() as stack:
+        stack.enter_context(gradient_pass(adapter))
+        written_out = _WrittenOut(adapter, start)
+        with ExitStack() as hooks:
+            written_out.install(hooks)
+            score = target.score(adapter, inputs.clone())
+        if sorted(written_out.seen) != list(layers):
+            raise RuntimeError(f"{adapter.spec.name} ran the attention layers {written_out.seen}, expected {layers}")
+
+        def arrive(index: int, gradient: Tensor) -> None:
+            arrived.append(index)
+            on_layer(index, written_out.attention[index].detach(), gradient)
+            if index > start:
+                del written_out.attention[index]
+
+        for index in layers[1:]:
+            handle = written_out.attention[index].register_hook(lambda gradient, i=index: arrive(i, gradient))
+            stack.callback(handle.remove)
+        (gradient,) = torch.autograd.grad(score.values.sum(), written_out.attention[start])
+        arrive(start, gradient)
+    if arrived != list(reversed(layers)):
+        raise RuntimeError(
+            f"{adapter.spec.name} gave gradients for the layers {arrived}, expected {layers} from the end"
+        )
+    return score._replace(values=score.values.detach())
+
+
+class _WrittenOut(TorchFunctionMode):
+    """Replaces the fused attention call by softmax and product, and keeps the attention as part of the graph."""
+
+    def __init__(self, adapter: Adapter, start: int) -> None:
+        super().__init__()
+        self.adapter, self.start = adapter, start
+        self.running: int | None = None
+        self.seen: list[int] = []
+        self.attention: dict[int, Tensor] = {}
+
+    def install(self, stack: ExitStack) -> None:
+        for index, layer in enumerate(self.adapter.spec.layers):
+            if index < self.start:
+                continue
+            module = self.adapter.module.get_submodule(layer.name)
+            enter = module.register_forward_pre_hook(lambda _, args, i=index: self._enter(i))
+            leave = module.register_forward_hook(lambda *_: self._enter(None), always_call=True)
+            handles = [enter, leave]
+            dropout = getattr(module, "attn_drop", None)
+            if isinstance(dropout, nn.Module):
+                handles.append(dropout.register_forward_pre_hook(lambda _, args: self._keep(args[0])))
+            for handle in handles:
+                stack.callback(handle.remove)
+        stack.enter_context(self)
+
+    def _enter(self, index: int | None) -> None:
+        self.running = index
+
+    def _keep(self, attention: Tensor) -> None:
+        if self.running is None:
+            return
+        if not attention.requires_grad:
+            attention.requires_grad_()
+        self.seen.append(self.running)
+        self.attention[self.running] = attention
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is scaled_dot_product_attention and self.running is not None:
+            return self._attend(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        if is_causal or enable_gqa:
+            raise RuntimeError("causal and grouped-query attention have no gradients here; no vision model uses them")
+        scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            scores = scores.masked_fill(~attn_mask, -torch.inf)
+        elif attn_mask is not None:
+            scores = scores + attn_mask
+        attention = scores.softmax(-1)
+        self._keep(attention)
+        return attention.to(value.dtype) @ value
