@@ -117,11 +117,15 @@ def _create(reference: ModelReference, path: Path | None, image_size: ImageSize 
         case "random":
             return timm.create_model(name)
         case "hub":
+            assert path is not None
             try:
                 return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)})
             except Exception as error:
+                if is_out_of_memory(error):
+                    raise
                 raise ModelError(
-                    f"The downloaded weights of {name} cannot be read ({type(error).__name__}): delete {path}."
+                    f"The downloaded weights of {name} cannot be read ({type(error).__name__}): "
+                    f"delete {hub.places(path)}."
                 ) from error
         case _:
             assert path is not None

@@ -7,7 +7,7 @@ memory of any size, keys whose hash takes years.
 import pickletools
 from typing import IO, Any
 
-MOST_STEPS = 2_000_000  # opcodes; a training checkpoint of the largest models takes a tenth
+MOST_STEPS = 1_000_000  # opcodes; a training checkpoint of the largest models takes a third
 MOST_IN_A_TUPLE = 1000  # values in a tuple and in the tuples inside it, each as often as it occurs
 LARGEST_KEY = 100_000  # characters of one text
 
@@ -62,6 +62,8 @@ def _follow(opcode: pickletools.OpcodeInfo, argument: Any, stack: list[int], mem
         stack.append(1 + sum(inside))
     elif name in _TUPLES:
         count = _TUPLES[name]
+        if count > len(stack):
+            raise IndexError
         inside = stack[len(stack) - count :]
         del stack[len(stack) - count :]
         stack.append(1 + sum(inside))
