@@ -1,11 +1,17 @@
 """Opening images that nobody vouches for, and naming the images of a run."""
 
 import io
+import re
+import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
@@ -15,51 +21,110 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 20_000
 MIN_SIDE = 8
+MAX_SCANS = 100
+MAX_SCANNED = 3_000_000_000
+"""Pixels of a progressive JPEG times its passes; encoders write about ten, and each walks over the whole picture."""
+MAX_SECONDS = 20.0
+"""Processor time of one decoding; looked at whenever the decoder asks for more of the file."""
+LARGE_PIXELS = 25_000_000
+"""Larger pictures are decoded one at a time, so that several at once do not fill the memory."""
+STRIP_PIXELS = 4_000_000
 Image.init()  # opening by a list of formats needs all of their decoders registered
+# Once and for the whole process, for to change the filters per call is not safe between threads: of sizes Pillow warns
+# where the limit below refuses, and of damage where decoding fails.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
+_LARGE = Lock()
+_MARKER = re.compile(rb"\xff+([^\x00\xff\x01\xd0-\xd8])", re.DOTALL)
 
 
 class ImageError(ValueError):
     """An image that cannot be shown right; the message is one sentence for a person."""
 
 
+class _Patient(io.BytesIO):
+    """A file that a decoder can read for `MAX_SECONDS` of this thread's processor time."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self._name = name
+        self._until = time.thread_time() + MAX_SECONDS
+
+    def read(self, size: int | None = -1) -> bytes:
+        if time.thread_time() > self._until:
+            raise ImageError(f"{self._name} takes longer than {MAX_SECONDS:.0f} s to decode; save it as PNG or JPEG.")
+        return super().read(size)
+
+
 def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
     """Open an image as upright 8-bit RGB.
 
     EXIF rotation is applied; transparency is laid on white; CMYK is converted; 16-bit and float grey is scaled from
-    its own range (the full 16-bit range for integers) to 8 bits; of an animation the first frame is taken.
+    its own range (the full 16-bit range for integers) to 8 bits; of an animation the first frame is taken. A baseline
+    JPEG of more than 100 million pixels, up to about 178, is decoded at half its width and height. Memory while
+    decoding is at most 8 bytes a pixel, 10 in a progressive JPEG.
 
     Args:
         source: a path, the file's bytes, or an open binary file.
 
     Raises:
-        ImageError: not an image, truncated, larger than 64 MiB or 100 million pixels, or smaller than 8 px.
+        ImageError: not an image, truncated, larger than 64 MiB or 100 million pixels, smaller than 8 px, a JPEG of more
+            than 100 passes (30 at 100 million pixels), or decoding takes longer than 20 s of processor time.
     """
-    name = source if isinstance(source, (str, Path)) else getattr(source, "name", "the image")
-    name = Path(str(name)).name
+    name, data = _read(source)
+    try:
+        with Image.open(_Patient(data, name), formats=FORMATS) as image:
+            _check(name, image, data)
+            with _LARGE if image.width * image.height > LARGE_PIXELS else nullcontext():
+                image.load()
+                ImageOps.exif_transpose(image, in_place=True)
+                return _to_rgb(image)
+    except Exception as error:
+        raise _explained(name, error) from None
+
+
+def check_image(source: str | Path | bytes | BinaryIO) -> tuple[int, int]:
+    """Width and height that a file claims, before rotation; nothing is decoded, so it may still be damaged.
+
+    Raises:
+        ImageError: as for `open_image`, as far as the header tells.
+    """
+    name, data = _read(source)
+    try:
+        with Image.open(_Patient(data, name), formats=FORMATS) as image:
+            _check(name, image, data)
+            return image.size
+    except Exception as error:
+        raise _explained(name, error) from None
+
+
+def _explained(name: str, error: Exception) -> ImageError:
+    if isinstance(error, ImageError):
+        return error
+    if isinstance(error, UnidentifiedImageError):
+        return ImageError(f"{name} is not an image that can be read; use JPEG, PNG, WebP, GIF, BMP or TIFF.")
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageError(f"{name} unpacks to more than {MAX_PIXELS:,} pixels; scale it down first.")
+    return ImageError(f"{name} is damaged or cut off and cannot be decoded; save it again and retry.")
+
+
+def printable(text: str) -> str:
+    r"""The text on one line, with escapes (``\x1b``) for what a terminal would act on or cannot encode."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
+    """What messages call a file, and its bytes."""
+    path = source if isinstance(source, (str, Path)) else getattr(source, "name", "the image")
+    name = printable(Path(str(path)).name)
     try:
         data = _bytes(source)
     except OSError as error:
         raise ImageError(f"{name} cannot be read: {error.strerror or error}.") from None
     if len(data) > MAX_BYTES:
         raise ImageError(f"{name} is larger than {MAX_BYTES >> 20} MiB; save it smaller and try again.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size warning; the limit below is ours
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_size(name, *image.size)
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                return _to_rgb(upright)
-    except ImageError:
-        raise
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is not an image that can be read; use JPEG, PNG, WebP, GIF, BMP or TIFF.") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"{name} unpacks to more than {MAX_PIXELS:,} pixels; scale it down first.") from None
-    except Exception:
-        raise ImageError(f"{name} is damaged or cut off and cannot be decoded; save it again and retry.") from None
+    return name, data
 
 
 def _bytes(source: str | Path | bytes | BinaryIO) -> bytes:
@@ -71,23 +136,77 @@ def _bytes(source: str | Path | bytes | BinaryIO) -> bytes:
     return source.read(MAX_BYTES + 1)
 
 
-def _check_size(name: str, width: int, height: int) -> None:
+def _check(name: str, image: Image.Image, data: bytes) -> None:
+    """Refuse what would cost too much, before anything is decoded."""
+    if image.format == "JPEG":
+        scans, pixels = _scans(data), image.width * image.height
+        most = min(MAX_SCANS, MAX_SCANNED // max(pixels, 1))
+        if scans > max(most, 1):
+            raise ImageError(
+                f"{name} is a JPEG of {scans:,} passes; at most {most} are read at its size, save it again."
+            )
+        if pixels > MAX_PIXELS and not image.info.get("progressive"):
+            image.draft(None, (image.width // 2, image.height // 2))
+    width, height = image.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise ImageError(f"{name} has {width:,} × {height:,} pixels; at most {MAX_PIXELS:,} are read, scale it down.")
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{name} has {width} × {height} pixels; at least {MIN_SIDE} on each side are needed.")
 
 
+def _scans(data: bytes) -> int:
+    """Scans of a JPEG up to its end marker, found as the decoder finds them: what is no marker is passed over."""
+    scans, at = 0, 2
+    while match := _MARKER.search(data, at):
+        kind = match[1][0]
+        if kind == 0xD9:
+            break
+        scans += kind == 0xDA
+        at = match.end() + max(int.from_bytes(data[match.end() : match.end() + 2], "big"), 2)
+    return scans
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The picture in strips of whole rows, each with its top."""
+    rows = max(STRIP_PIXELS // image.width, 1)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image).astype(np.float64)
-        if image.mode.startswith("I"):
-            low, high = 0.0, 65535.0 if values.max() > 255 else 255.0
-        else:
-            finite = values[np.isfinite(values)]
-            low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-        scaled = np.clip((np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-12), 0, 1)
-        return Image.fromarray((scaled * 255).round().astype(np.uint8)).convert("RGB")
+    """In strips, so that what lies between the decoded picture and the result stays small."""
+    deep = image.mode.startswith(("I", "F"))
+    convert = partial(_scaled, span=_span(image)) if deep else _flat
+    result = Image.new("RGB", image.size)
+    for top, strip in _strips(image):
+        converted = convert(strip)
+        result.paste(converted, (0, top))
+        result.info = converted.info
+    return result
+
+
+def _span(image: Image.Image) -> tuple[float, float]:
+    """The values that become black and white."""
+    if image.mode.startswith("I"):
+        return 0.0, 65535.0 if max(np.asarray(strip).max() for _, strip in _strips(image)) > 255 else 255.0
+    low, high = np.inf, -np.inf
+    for _, strip in _strips(image):
+        values = np.asarray(strip)
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    return (low, high) if low <= high else (0.0, 1.0)
+
+
+def _scaled(image: Image.Image, span: tuple[float, float]) -> Image.Image:
+    low, high = span
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=low)
+    with np.errstate(over="ignore"):  # infinite values become the brightest or darkest
+        scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
+    return Image.fromarray((scaled * 255).round().astype(np.uint8)).convert("RGB")
+
+
+def _flat(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
@@ -100,7 +219,7 @@ class ImageSource:
     """One image of a run: its name, and how to get its pixels when they are needed.
 
     Attributes:
-        name: name in results.
+        name: name in results, another for each image of a run.
         open: gives the RGB picture.
         mask: gives the true object mask, boolean (height, width) in the picture's pixels; None where there is none.
     """
@@ -113,6 +232,9 @@ class ImageSource:
 def sources(paths: Sequence[str | Path], limit: int | None = None) -> list[ImageSource]:
     """Name the images behind paths, without opening them.
 
+    An image of a folder is named by its path in the folder, another by its file's name; where two would have one name,
+    both have their whole path. Control characters in names are escaped.
+
     Args:
         paths: image files, folders (searched recursively, in sorted order) or ``scenes:N`` (N procedural held-out
             scenes with a fixed seed).
@@ -121,37 +243,59 @@ def sources(paths: Sequence[str | Path], limit: int | None = None) -> list[Image
     Raises:
         ImageError: a path that does not exist, a folder without images, or a malformed ``scenes:N``.
     """
-    found: list[ImageSource] = []
-    for path in paths:
-        found.extend(_expand(path))
-        if limit is not None and len(found) >= limit:
-            return found[:limit]
-    return found
+    found = list(islice(chain.from_iterable(map(_expand, paths)), limit))
+    return _distinct(found)
 
 
-def _expand(path: str | Path) -> Iterator[ImageSource]:
+@dataclass(frozen=True)
+class _Found:
+    """An image behind a path: its name where that is its alone, and where it lies."""
+
+    source: ImageSource
+    path: str
+
+
+def _distinct(found: Sequence[_Found]) -> list[ImageSource]:
+    """Give images of the same name their whole paths, and number what was given more than once."""
+    names = Counter(one.source.name for one in found)
+    named: list[ImageSource] = []
+    seen: Counter[str] = Counter()
+    for one in found:
+        name = one.source.name if names[one.source.name] == 1 else one.path
+        seen[name] += 1
+        again = f" ({seen[name]})" if seen[name] > 1 else ""
+        named.append(replace(one.source, name=name + again))
+    return named
+
+
+def _expand(path: str | Path) -> Iterator[_Found]:
     text = str(path)
     if text.startswith("scenes:"):
         yield from _scenes(text)
         return
-    path = Path(path)
+    path, shown = Path(path), printable(text)
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not files:
-            raise ImageError(f"The folder {path} holds no image ({', '.join(sorted(SUFFIXES))}).")
-        yield from (ImageSource(str(p.relative_to(path)), partial(open_image, p)) for p in files)
+            raise ImageError(f"The folder {shown} holds no image ({', '.join(sorted(SUFFIXES))}).")
+        yield from (_file(p, str(p.relative_to(path))) for p in files)
     elif path.is_file():
-        yield ImageSource(path.name, partial(open_image, path))
+        yield _file(path, path.name)
     else:
-        raise ImageError(f"{path} is neither an image file nor a folder; give a file, a folder or scenes:N.")
+        raise ImageError(f"{shown} is neither an image file nor a folder; give a file, a folder or scenes:N.")
 
 
-def _scenes(text: str) -> Iterator[ImageSource]:
+def _file(path: Path, name: str) -> _Found:
+    return _Found(ImageSource(printable(name), partial(open_image, path)), printable(str(path)))
+
+
+def _scenes(text: str) -> Iterator[_Found]:
     count = text.removeprefix("scenes:")
-    if not count.isascii() or not count.isdigit() or not 1 <= int(count) <= 1_000_000:
-        raise ImageError(f"{text!r} is not understood; write scenes:N with N from 1 to 1,000,000.")
+    if not count.isascii() or not count.isdigit() or len(count) > 7 or not 1 <= int(count) <= 1_000_000:
+        raise ImageError(f"{text[:40]!r} is not understood; write scenes:N with N from 1 to 1,000,000.")
     from model_zoo.scenes import Scenes
 
     scenes = Scenes()  # the held-out ones
     for index in range(int(count)):
-        yield ImageSource(f"scene-{index:06d}", partial(scenes.image, index), partial(scenes.mask, index))
+        name = f"scene-{index:06d}"
+        yield _Found(ImageSource(name, partial(scenes.image, index), partial(scenes.mask, index)), name)

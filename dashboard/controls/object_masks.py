@@ -1,11 +1,11 @@
 """Where the object is: exact in a scene, else a box that the user gives or a mask that they upload."""
 
 import re
-from functools import lru_cache
 
 import numpy as np
 import streamlit as st
 
+from dashboard.cache import remember
 from dashboard.images import gallery
 from dashboard.state import link
 from model_zoo.adapter import Geometry
@@ -18,6 +18,8 @@ _LINKED = re.compile(r"((?:photo|upload):[A-Za-z0-9_-]{1,40})@(\d{1,3}),(\d{1,3}
 START: Box = (25, 25, 75, 75)
 FINE = 112
 """Cells along the longer side of a picture whose mask is drawn as a line."""
+SMALL_BYTES = 16 * 2**20
+"""Masks on a model's grid."""
 
 
 def boxes() -> dict[str, Box]:
@@ -45,7 +47,7 @@ def key_of(picture: str) -> str:
     return "box:" + ",".join(map(str, box)) if box else ""
 
 
-@lru_cache(maxsize=32)
+@remember(gallery.MASK_BYTES)
 def mask(picture: str, key: str) -> np.ndarray:
     """The object's mask: boolean (height, width)."""
     if key.startswith("scene:"):
@@ -59,13 +61,13 @@ def mask(picture: str, key: str) -> np.ndarray:
     return np.asarray(gallery.load(key).convert("L")) > 127
 
 
-@lru_cache(maxsize=4096)
+@remember(SMALL_BYTES)
 def covered(picture: str, key: str, geometry: Geometry, grid: tuple[int, int]) -> np.ndarray:
     """`probes.core.saliency.coverage` of the picture's mask."""
     return coverage(mask(picture, key), geometry, grid)
 
 
-@lru_cache(maxsize=64)
+@remember(SMALL_BYTES)
 def outlined(picture: str, key: str) -> np.ndarray:
     """The mask on a grid over the whole picture, coarse enough to be drawn as a line: boolean (rows, columns)."""
     width, height = gallery.load(picture).size

@@ -13,15 +13,20 @@ import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from dashboard.cache import remember
 from model_zoo.images import ImageSource, open_image
 
 MOST_UPLOAD_BYTES = 256 * 2**20
+PICTURE_BYTES = 384 * 2**20
+"""Decoded pictures: at least one of the largest that is opened."""
+MASK_BYTES = 64 * 2**20
+THUMBNAIL_BYTES = 32 * 2**20
 MOST_SCENES = 10_000
 SCENES_SHOWN = 6
 GONE = "The uploaded image is no longer held: upload it again."
@@ -175,7 +180,7 @@ def alt(identity: str) -> str:
     return PHOTOS[name].alt if kind == "photo" else title(identity)
 
 
-@lru_cache(maxsize=24)
+@remember(PICTURE_BYTES)
 def load(identity: str) -> Image.Image:
     """The picture as upright RGB.
 
@@ -230,7 +235,7 @@ def source(identity: str) -> ImageSource:
     return ImageSource(identity, partial(load, identity), exact)
 
 
-@lru_cache(maxsize=64)
+@remember(MASK_BYTES)
 def mask(identity: str) -> np.ndarray:
     """The object's exact mask in a procedural scene: boolean (height, width)."""
     from model_zoo.scenes import Scenes
@@ -238,7 +243,7 @@ def mask(identity: str) -> np.ndarray:
     return Scenes().mask(int(identity.removeprefix("scene:")))
 
 
-@lru_cache(maxsize=256)
+@remember(THUMBNAIL_BYTES)
 def data_uri(identity: str, side: int, *, grey: bool = False) -> str:
     """The picture as a JPEG data URI, its longer side at most ``side`` pixels; without its colours if ``grey``."""
     small = load(identity).convert("L") if grey else load(identity).copy()

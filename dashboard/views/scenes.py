@@ -1,13 +1,13 @@
 """The procedural scenes that the shipped models were trained on, with their masks, in cue conflict and in motion."""
 
 import io
-from functools import lru_cache
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 from PIL import Image
 
+from dashboard.cache import remember
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import frame, palette
 from dashboard.page import Page
@@ -45,7 +45,7 @@ NOT_SHOWN = """
 """
 
 
-@lru_cache(maxsize=32)
+@remember(32 * 2**20)
 def grid(first: int, conflict: bool, outlined: bool) -> tuple[tuple[Image.Image, ...], tuple[str, ...]]:
     """Pictures and captions of ``SHOWN`` held-out scenes from number ``first``; outlined dims all but the object."""
     batch = Scenes(size=SIDE, cue_conflict=conflict).batch(range(first, first + SHOWN))
@@ -60,7 +60,7 @@ def grid(first: int, conflict: bool, outlined: bool) -> tuple[tuple[Image.Image,
     return tuple(Image.fromarray(picture) for picture in pixels), tuple(captions)
 
 
-@lru_cache(maxsize=16)
+@remember(16 * 2**20)
 def clip(index: int, frames: int = 36) -> bytes:
     """A moving scene as an animated WebP: the frames, and beside each its mask."""
     batch = Scenes(size=SIDE).clip(index, frames)

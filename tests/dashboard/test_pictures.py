@@ -83,3 +83,14 @@ def test_pictures_that_are_not_there_say_so_in_one_sentence(identity):
     assert reason
     assert reason.endswith(".")
     assert len(reason) < 140
+
+
+def test_decoded_pictures_are_bounded_in_bytes():
+    for shade in range(7):
+        identity = gallery.UPLOADS.add(
+            file_of(Image.new("RGB", (4000, 4000), (shade, 0, 0)), compress_level=1), "a.png"
+        )
+        assert gallery.load(identity).size == (4000, 4000)
+    held = [value for value in gallery.load.cache.values() if value.size == (4000, 4000)]
+    assert 0 < sum(value.width * value.height * 4 for value in held) <= gallery.PICTURE_BYTES
+    assert len(held) < 7

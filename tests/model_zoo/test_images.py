@@ -1,7 +1,11 @@
 """Images that nobody vouches for: shown right, or refused in one sentence."""
 
 import io
+import re
 import struct
+import subprocess
+import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -9,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model_zoo.images import ImageError, open_image, sources
+from model_zoo import images
+from model_zoo.images import ImageError, check_image, open_image, printable, sources
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -133,3 +138,138 @@ def test_scenes_are_the_same_every_time() -> None:
     assert [s.name for s in first] == ["scene-000000", "scene-000001", "scene-000002"]
     assert np.array_equal(np.asarray(first[2].open()), np.asarray(again[2].open()))
     assert not np.array_equal(np.asarray(first[1].open()), np.asarray(first[2].open()))
+
+
+def scans_repeated(side: int, times: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    data = encode(Image.new("RGB", (side, side), (90, 120, 30)), "JPEG", progressive=True, quality=50)
+    last = [match.start() for match in re.finditer(rb"\xff\xda", data)][-1]
+    return data[:-2] + data[last:-2] * times + data[-2:]
+
+
+def test_a_jpeg_of_a_thousand_passes_is_refused_before_it_is_decoded() -> None:
+    began = time.thread_time()
+    with pytest.raises(ImageError, match="1,010 passes; at most 100"):
+        open_image(scans_repeated(2000, 1000))
+    assert time.thread_time() - began < 1
+    assert open_image(scans_repeated(200, 20)).size == (200, 200)
+
+
+def test_passes_are_bounded_by_the_pixels_that_they_walk_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_SCANNED", 200 * 200 * 15)
+    assert open_image(scans_repeated(200, 4)).size == (200, 200)
+    with pytest.raises(ImageError, match="20 passes; at most 15"):
+        open_image(scans_repeated(200, 10))
+
+
+def test_markers_inside_a_comment_are_no_passes() -> None:
+    data = encode(Image.new("RGB", (20, 20)), "JPEG", comment=b"\xff\xda\x00\x08" * 500)
+    assert open_image(data).size == (20, 20)
+
+
+@pytest.mark.parametrize("head", [b"P6 2000 2000 100\n", b"P3 2000 2000 255\n"])
+def test_slow_decoding_is_broken_off(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_SECONDS", 0.2)
+    began = time.thread_time()
+    with pytest.raises(ImageError, match="takes longer than"):
+        open_image(head + b"1 " * 6_000_000)
+    assert time.thread_time() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "kind"),
+    [
+        ("16-bit", lambda: Image.new("I;16", (6000, 6000), 1500), "PNG"),
+        ("float", lambda: Image.new("F", (6000, 6000), 1.5), "TIFF"),
+        ("transparent", lambda: Image.new("RGBA", (6000, 6000), (1, 2, 3, 4)), "PNG"),
+    ],
+)
+def test_memory_is_bounded_by_the_decoded_pixels(name: str, image, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    image().save(path, kind, compression="tiff_adobe_deflate") if kind == "TIFF" else image().save(path, kind)
+    script = """if True:
+        import resource, sys
+        from model_zoo.images import open_image
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        open_image(sys.argv[1])
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
+    pixel_bytes = int(done.stdout) * 1024 / 6000**2
+    assert pixel_bytes < 14  # 8 and the strips, against 29 to 46 of a conversion as a whole
+
+
+def test_a_picture_of_several_strips_is_the_same_as_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (50, 40, 4), np.uint8)
+    deep = noise[..., :2].copy().view(np.uint16)[..., 0]
+    kinds = {
+        "RGB": encode(Image.fromarray(noise[..., :3])),
+        "RGBA": encode(Image.fromarray(noise)),
+        "LA": encode(Image.fromarray(noise).convert("LA")),
+        "P": encode(Image.fromarray(noise[..., :3]).convert("P"), transparency=3),
+        "1": encode(Image.fromarray(noise[..., 0]).convert("1")),
+        "CMYK": encode(Image.fromarray(noise[..., :3]).convert("CMYK"), "TIFF"),
+        "16": encode(Image.fromarray(deep)),
+        "float": encode(Image.fromarray(deep.astype(np.float32) / 7 - 3), "TIFF"),
+    }
+    whole = {kind: np.asarray(open_image(data)) for kind, data in kinds.items()}
+    monkeypatch.setattr(images, "STRIP_PIXELS", 40 * 7)
+    for kind, data in kinds.items():
+        np.testing.assert_array_equal(np.asarray(open_image(data)), whole[kind], kind)
+
+
+def test_a_colour_profile_stays() -> None:
+    assert open_image(encode(Image.new("RGB", (20, 20)), icc_profile=b"profile")).info["icc_profile"] == b"profile"
+
+
+def test_a_jpeg_above_the_limit_is_opened_at_half_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 50_000)
+    picture = Image.new("RGB", (400, 300), "red")
+    assert open_image(encode(picture, "JPEG")).size == (200, 150)
+    for refused in (
+        encode(picture),
+        encode(picture, "JPEG", progressive=True),
+        encode(picture.resize((800, 600)), "JPEG"),
+    ):
+        with pytest.raises(ImageError, match="at most 50,000"):
+            open_image(refused)
+
+
+def test_a_check_reads_the_header_alone() -> None:
+    assert check_image(encode(Image.effect_noise((300, 200), 50), "JPEG")[:2000]) == (300, 200)
+    for data, _ in (REFUSED["text"], REFUSED["one pixel"], REFUSED["bomb"]):
+        with pytest.raises(ImageError):
+            check_image(data)
+
+
+def test_sources_are_made_when_they_are_needed() -> None:
+    began = time.process_time()
+    assert len(sources(["scenes:1000000"], limit=2)) == 2
+    assert time.process_time() - began < 0.5
+    with pytest.raises(ImageError, match="is not understood"):
+        sources(["scenes:" + "9" * 5000])
+
+
+def test_images_of_one_name_get_different_names(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "x.png" for folder in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        Image.new("RGB", (20, 20)).save(path)
+    assert [s.name for s in sources(paths)] == [str(path) for path in paths]
+    assert [s.name for s in sources([tmp_path / "a", tmp_path / "b"])] == [str(path) for path in paths]
+    assert [s.name for s in sources([paths[0], paths[0]])] == [str(paths[0]), f"{paths[0]} (2)"]
+    assert [s.name for s in sources(["scenes:1", "scenes:1"])] == ["scene-000000", "scene-000000 (2)"]
+
+
+def test_names_reach_no_terminal_as_they_are(tmp_path: Path) -> None:
+    bad = "a\x1b[31m\n\u202eb.png"
+    Image.new("RGB", (20, 20)).save(tmp_path / bad)
+    (tmp_path / ("broken" + bad)).write_bytes(b"no image")
+    first, second = sources([tmp_path])
+    assert first.name == "a\\x1b[31m\\n\\u202eb.png"
+    assert first.open().size == (20, 20)
+    for attempt in (second.open, lambda: sources([tmp_path / "none\x1b"])):
+        with pytest.raises(ImageError) as error:
+            attempt()
+        assert str(error.value).isprintable()
+    assert printable("Grüße \udcff") == "Grüße \\udcff"
