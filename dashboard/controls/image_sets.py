@@ -5,14 +5,18 @@ A set is named in the link by ``set=``: ``chosen``, ``scenes-100`` or ``zip-DIGE
 
 import hashlib
 import threading
+import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import streamlit as st
 
+from dashboard.compute import asking
+from dashboard.compute.background import Background
+from dashboard.compute.jobs import Job
 from dashboard.images import archives, gallery
 from dashboard.state import link
 from dashboard.state.selection import Selection
@@ -44,8 +48,14 @@ class Sets:
         self._kept: OrderedDict[str, ImageSet] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, files: Sequence[tuple[str, bytes]]) -> tuple[str, list[str]]:
+    def add(
+        self, files: Sequence[tuple[str, bytes]], on_progress: Callable[[str, int, int], None] = lambda *_: None
+    ) -> tuple[str, list[str]]:
         """Keep the images of zips and single files; return the set's name and what is to be said about it.
+
+        Args:
+            files: names and bytes.
+            on_progress: called with the stage, and images done and in all; it may raise to cancel.
 
         Raises:
             ImageError: there is no image in them.
@@ -62,7 +72,8 @@ class Sets:
             else:
                 images.append((name, "", data))
         found: dict[str, str] = {}
-        for name, kind, data in images:
+        for done, (name, kind, data) in enumerate(images):
+            on_progress("reading", done, len(images))
             try:
                 found[gallery.UPLOADS.add(data, name)] = kind
             except ImageError:
@@ -87,6 +98,7 @@ class Sets:
 
 
 SETS = Sets()
+_READING: Background[tuple[str, list[str]]] = Background(MOST_SETS)
 
 
 def control(selection: Selection, *, default: str = "chosen", most: int = 2000) -> tuple[Selection, ImageSet]:
@@ -98,6 +110,7 @@ def control(selection: Selection, *, default: str = "chosen", most: int = 2000) 
         most: images that the page can take.
     """
     scenes = [f"scenes-{n}" for n in SCENES if n <= most] if gallery.has_scenes() else []
+    _read_uploaded()
     own = [name for name in st.session_state.get("sets", ()) if SETS.get(name)]
     linked = link.first("set")
     if linked.startswith("zip-") and linked not in own:
@@ -168,16 +181,36 @@ def scene_classes_of(images: tuple[str, ...]) -> tuple[str, ...]:
 
 def _take(key: str) -> None:
     files: list[Any] = st.session_state.get(key) or []
-    if not files:
-        return
-    try:
-        name, notes = SETS.add([(file.name, file.getvalue()) for file in files])
-    except ImageError as error:
-        link.note(str(error))
-        return
-    finally:
+    if files:
+        st.session_state["set_files"] = (uuid.uuid4().hex, [(file.name, file.getvalue()) for file in files])
         st.session_state["set_generation"] += 1
+
+
+def _read_uploaded() -> None:
+    """Read what was uploaded, in another thread; until it is read the page shows the set that it had."""
+    if "set_files" not in st.session_state:
+        return
+    key, files = st.session_state["set_files"]
+    for patience in (asking.PATIENCE, 0.0):
+        found = _READING.fetch(key, "Images", lambda job: SETS.add(files, job.report), asking.visitor())
+        if isinstance(found, Job):
+            found.finished.wait(patience)
+    if isinstance(found, Job):
+        _wait(found)
+        return
+    del st.session_state["set_files"]
+    if isinstance(found, str):
+        link.note(found)
+        return
+    name, notes = found
     for sentence in notes:
         link.note(sentence)
     st.session_state["sets"] = [name, *(x for x in st.session_state.get("sets", ()) if x != name)][:6]
     link.put("set", name)
+
+
+@st.fragment(run_every=asking.POLL)
+def _wait(job: Job) -> None:
+    if job.finished.is_set():
+        st.rerun()
+    st.caption(asking.describe(job, 1))

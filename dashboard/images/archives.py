@@ -5,13 +5,15 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from model_zoo.images import ImageError, open_image
+from model_zoo.images import ImageError, check_image, printable
 
 MOST_ENTRIES = 20_000
 MOST_IMAGES = 2_000
 MOST_BYTES = 200 * 2**20
 MOST_BYTES_EACH = 20 * 2**20
 MOST_RATIO = 200
+MOST_PIXELS = 1_000_000_000
+"""Pixels of all images together: about 20 s of decoding; photographs of `MOST_BYTES` have fewer."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,10 @@ class Unpacked:
 
 
 def unpack(data: bytes) -> Unpacked:
-    """Read the images of a zip, within limits of number, size and compression.
+    """Read the images of a zip, within limits of number, size, compression and pixels.
 
-    What an entry claims about its size is not believed: reading stops at the limit.
+    What an entry claims about its size is not believed: reading stops at the limit. Of an image only the header is
+    read; whether the rest can be decoded shows when it is opened.
 
     Raises:
         ImageError: it is no zip, holds far too many entries, or holds no image that can be read.
@@ -42,48 +45,55 @@ def unpack(data: bytes) -> Unpacked:
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
         raise ImageError("The file is not a zip that can be read; pack the images again and retry.") from None
     with archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
         if len(entries) > MOST_ENTRIES:
             raise ImageError(f"The zip holds {len(entries):,} files; at most {MOST_ENTRIES:,} are looked at.")
         images: list[tuple[str, str, bytes]] = []
-        skipped, total = 0, 0
+        skipped, total, pixels = 0, 0, 0
         for entry in sorted(entries, key=lambda entry: entry.filename):
             if len(images) == MOST_IMAGES:
                 return Unpacked(
                     tuple(images), skipped, (f"Only the first {MOST_IMAGES:,} images of the zip are shown.",)
                 )
-            content = _read(archive, entry)
-            if content is None:
-                skipped += 1
-                continue
+            content = _content(archive, entry)
             total += len(content)
-            if total > MOST_BYTES:
-                note = f"The zip unpacks to more than {MOST_BYTES >> 20} MiB: only the images up to there are shown."
+            try:
+                width, height = check_image(content)
+            except ImageError:
+                skipped += 1
+                width = height = 0
+            pixels += width * height
+            if total > MOST_BYTES or pixels > MOST_PIXELS:
+                much = f"{MOST_BYTES >> 20} MiB" if total > MOST_BYTES else f"{MOST_PIXELS // 10**6:,} million pixels"
+                note = f"The zip unpacks to more than {much}: only the images up to there are shown."
                 return Unpacked(tuple(images), skipped, (note,))
-            parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
-            images.append((parts[-1][:80], parts[-2][:40] if len(parts) > 1 else "", content))
+            if width:
+                images.append((*_named(entry.filename), content))
     if not images:
         raise ImageError(f"The zip holds no image that can be read ({skipped} other files).")
     return Unpacked(tuple(images), skipped)
 
 
-def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes | None:
-    """The bytes of an image, None for what is none, is encrypted, too large or packed suspiciously tight."""
+def _named(filename: str) -> tuple[str, str]:
+    """An entry's own name and its folder's, of which either may be empty or say nothing."""
+    parts = ["", "", *(part for part in filename.replace("\\", "/").split("/") if part not in ("", ".", ".."))]
+    return printable(parts[-1])[:80] or "unnamed", printable(parts[-2])[:40]
+
+
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """An entry's bytes; none of what is hidden, encrypted, damaged, too large or packed suspiciously tight."""
     packed = max(entry.compress_size, 1)
     if entry.flag_bits & 1 or entry.file_size > MOST_BYTES_EACH or entry.file_size / packed > MOST_RATIO:
-        return None
+        return b""
     if PurePosixPath(entry.filename).name.startswith("."):
-        return None
+        return b""
     try:
         with archive.open(entry) as file:
             content = file.read(MOST_BYTES_EACH + 1)
-        if len(content) > MOST_BYTES_EACH:
-            return None
-        open_image(content)
-    except (ImageError, zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError):
-        return None
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError):
+        return b""
     except Exception as error:  # zlib and lzma raise their own kinds on broken data
         if type(error).__module__.partition(".")[0] in ("zlib", "_lzma", "lzma", "bz2"):
-            return None
+            return b""
         raise
-    return content
+    return content if len(content) <= MOST_BYTES_EACH else b""

@@ -82,6 +82,44 @@ def test_what_is_no_zip(data):
         archives.unpack(data)
 
 
+@pytest.mark.parametrize("name", [".", "./.", "", "..", "a/..", "x\x1b[31m\n.png", "/"])
+def test_odd_names_are_no_crash_and_reach_no_terminal(name):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("ok.png", png())
+        archive.writestr(entry := zipfile.ZipInfo(name or "x"), png((1, 2, 3)))
+        entry.filename = name  # zipfile writes no empty name; in the directory at the end it stands
+    found = archives.unpack(buffer.getvalue())
+    assert "ok.png" in {shown for shown, _, _ in found.images}
+    for shown, kind, _ in found.images:
+        assert shown
+        assert shown.isprintable()
+        assert kind.isprintable()
+
+
+def test_the_pixels_of_a_zip_are_bounded(monkeypatch):
+    data = packed([(f"{i}.png", png((i, 0, 0), (100, 100))) for i in range(6)])
+    monkeypatch.setattr(archives, "MOST_PIXELS", 35_000)
+    found = archives.unpack(data)
+    assert len(found.images) == 3
+    assert "million pixels" in found.notes[0]
+
+
+def test_what_is_no_image_counts_towards_the_bytes_that_are_unpacked(monkeypatch):
+    monkeypatch.setattr(archives, "MOST_BYTES", 10_000)
+    found = archives.unpack(packed([("0.png", png()), *((f"{i}.bin", bytes(4_000)) for i in range(1, 9))]))
+    assert len(found.images) == 1
+    assert found.skipped == 3
+    assert "unpacks to more" in found.notes[0]
+
+
+def test_an_image_that_cannot_be_decoded_is_skipped_when_the_set_is_made():
+    noise = io.BytesIO()
+    Image.effect_noise((200, 200), 50).save(noise, "PNG")
+    _, notes = image_sets.SETS.add([("x.zip", packed([("a.png", png((3, 3, 3))), ("b.png", noise.getvalue()[:9000])]))])
+    assert notes == ["1 file was skipped: no image, or too large."]
+
+
 def test_a_damaged_entry_is_skipped():
     data = bytearray(packed([("a.png", png()), ("b.png", png((1, 2, 3)))], zipfile.ZIP_DEFLATED))
     data[45:60] = b"\xff" * 15

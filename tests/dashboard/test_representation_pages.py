@@ -125,6 +125,28 @@ def test_a_zip_with_path_tricks_and_other_files_beside_its_images(settle, tmp_pa
     assert [error.value for error in at.error] == []
 
 
+def test_a_zip_is_read_off_the_script_thread(settle, monkeypatch):
+    import threading
+
+    go, add = threading.Event(), image_sets.SETS.add
+
+    def slow(files, on_progress):
+        assert go.wait(60)
+        return add(files, on_progress)
+
+    monkeypatch.setattr(image_sets.SETS, "add", slow)
+    at = opened("embeddings", settle, set=["scenes-32"])
+    data = packed([(f"{i}.png", png(note=f"off the thread {i}")) for i in range(4)])
+    at.file_uploader[many(at)].upload("x.zip", data, "application/zip")
+    at.run()  # returns while the zip is still being read, with the set that the page had
+    assert any(caption.value.startswith("Images: ") for caption in at.caption)
+    assert at.query_params["set"] in ("scenes-32", ["scenes-32"])
+    go.set()
+    settle(at)
+    assert "zip-" in str(at.query_params["set"])
+    assert not at.exception
+
+
 def test_a_zip_of_ten_gigabytes_is_refused_before_anything_is_unpacked():
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
