@@ -7,7 +7,7 @@ knows Streamlit.
 import sys
 from collections.abc import Callable
 from threading import Condition
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -54,7 +54,7 @@ class Bounded(LRUCache[K, V]):
         super().__init__(most_bytes, lambda value: min(size(value), most_bytes))
 
 
-def remember(most_bytes: int, size: Callable[[T], int] = memory) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def remember(most_bytes: int, size: Callable[[Any], int] = memory) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Keep a function's values by its arguments, in a `Bounded`.
 
     Several threads that ask for the same at once wait for one of them to make it. An exception is not kept: the next
