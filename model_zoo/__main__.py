@@ -1,19 +1,32 @@
 """The zoo on the command line: ``python -m model_zoo list | train | evaluate``."""
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from model_zoo.catalog import CATALOG, CatalogEntry
 from model_zoo.command_line import Parser, leave
 from model_zoo.reference import ModelError
 
+
+def _train() -> ModuleType:
+    from model_zoo.training import command
+
+    return command
+
+
+def _evaluate() -> ModuleType:
+    from probes.core import evaluation  # upward: it measures with the probes' capture, masks and scores
+
+    return evaluation
+
+
 # Their modules import torch, so only the one that is asked for is imported.
 COMMANDS = {
-    "train": ("model_zoo.training.command", "train a small model on procedural scenes or on images"),
-    "evaluate": ("model_zoo.evaluation", "measure a model on held-out images"),
+    "train": (_train, "train a small model on procedural scenes or on images"),
+    "evaluate": (_evaluate, "measure a model on held-out images"),
 }
 
 
@@ -58,10 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     listing = commands.add_parser("list", help="the catalog")
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.set_defaults(run=list_models)
-    for name, (module_name, summary) in COMMANDS.items():
+    for name, (imported, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
         if argv[:1] == [name]:
-            module = importlib.import_module(module_name)
+            module = imported()
             module.configure(command)
             command.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)

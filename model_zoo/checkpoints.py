@@ -1,148 +1,210 @@
-"""Weights in a file: read without running anything in it, unwrapped, and fitted to a timm model.
+"""Weights in a file, unwrapped and fitted to a timm model.
 
 Read are safetensors, PyTorch files of plain tensors, and the NumPy archives that Google publishes its vision
 transformers in. The published layouts of DINO, DeiT, MAE and others come in wrappers and under prefixes, which are
 taken off here; what differs inside is translated by timm's own filters.
 """
 
-import argparse
 import contextlib
 import io
-import pickle
+import logging
+import math
 import re
 import sys
-import warnings
-import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from model_zoo import input_size, jax_archives
+from model_zoo.memory import is_out_of_memory
 from model_zoo.reference import ModelError
+from model_zoo.weight_files import State, named, read
 
-State = dict[str, Tensor]
+_log = logging.getLogger(__name__)
 
-# torch remarks on pickles of other protocols before it reads or refuses them.
-warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
-
-LARGEST_FILE = 8 * 2**30  # bytes
-WRAPPERS = ("state_dict_ema", "model_ema", "teacher", "state_dict", "model", "network", "module", "student")
 PREFIX = re.compile(r"(?:module|_orig_mod|backbone|encoder|base_encoder|teacher|student|model|network)\.")
-NAMED = 3  # keys that a message names
+DEEPEST = 4  # prefixes one after another
+PATCH_KERNELS = ("patch_embed.proj.weight", "visual.conv1.weight")
+LARGEST_TABLE = 2**28  # values of a table of positions
 
 
-def create(name: str, path: Path) -> nn.Module:
-    """A timm model with the weights of a file, at its native input size and in float32.
+def create(name: str, path: Path, image_size: input_size.ImageSize | None = None) -> nn.Module:
+    """A timm model with the weights of a file, in float32.
 
-    The classifier has as many classes as the file's, and is left out where the file has none.
+    The classifier has as many classes as the file's, and is left out where the file has none, or where it reads a
+    representation layer (``pre_logits`` of the older checkpoints on ImageNet-21k) that timm no longer builds; the log
+    says so.
+
+    Args:
+        name: timm's name of the architecture.
+        path: The file.
+        image_size: Size to build the model for, rounded to its patch grid, where timm builds it for one: positions of
+            that size are taken as they are, others interpolated once. None builds it for the architecture's native
+            size, whatever size the file was saved at, since not every layout tells.
 
     Raises:
         ModelError: The file cannot be read, is no plain weights, or does not fit; the message names the first keys.
     """
     if path.suffix.lower() == ".npz":
-        return _create_from_npz(name, path)
-    return create_from_state(name, read(path), path.name)
+        return _at_size(name, image_size, lambda **options: _create_from_npz(name, path, **options))
+    return create_from_state(name, read(path), path.name, image_size)
 
 
-def create_from_state(name: str, state: State, source: str) -> nn.Module:
-    """A timm model with the given weights; ``source`` is what a message calls them."""
+def create_from_state(
+    name: str, state: State, source: str, image_size: input_size.ImageSize | None = None
+) -> nn.Module:
+    """A timm model with the given weights, as ``create`` does; ``source`` is what a message calls them."""
     with contextlib.redirect_stdout(io.StringIO()):  # some of timm's filters print
-        return _create_from_state(name, state, source)
+        return _at_size(name, image_size, lambda **options: _create_from_state(name, state, source, **options))
 
 
-def _create_from_state(name: str, state: State, source: str) -> nn.Module:
+def _at_size(name: str, image_size: input_size.ImageSize | None, build: Callable[..., nn.Module]) -> nn.Module:
+    """The model built for the size where that can be, else for its native one, which is then left to be resized."""
+    blank = _blank(name)
+    if image_size is None or not input_size.is_built_for_one(blank):
+        return build()
+    size = input_size.rounded(blank, image_size)
+    if size == input_size.own(blank):
+        return build()
+    if hasattr(blank, "set_input_size"):
+        return build(img_size=size)
+    try:
+        model = build(img_size=size)
+        input_size.try_out(model, size)
+        return model
+    except (ModelError, RuntimeError, AssertionError, ValueError, TypeError, IndexError, KeyError):
+        return build()
+
+
+def _blank(name: str, **options: Any) -> nn.Module:
+    """The model without memory for its weights."""
     with torch.device("meta"):
-        model = timm.create_model(name)
+        return timm.create_model(name, **options)
+
+
+def _create_from_state(name: str, state: State, source: str, **options: Any) -> nn.Module:
+    model = _blank(name, **options)
     state = {key: value for key, value in _without_prefix(state, model.state_dict()).items() if not _is_decoder(key)}
-    classes = _classes(model, state)
+    if not state:
+        raise ModelError(f"{source} holds no weights of an encoder: give the checkpoint of the whole model.")
+    _check_shapes(name, model, state, source)
+    filtered = _filtered(model, state)
+    dropped = [key for key in state if "pre_logits" in key and key not in filtered]
+    if dropped:
+        tell_without_classifier(source)
+        without = (*dropped, *(f"{head}." for head in _classifiers(model)))
+        state, filtered = (
+            {key: value for key, value in some.items() if not key.startswith(without)} for some in (state, filtered)
+        )
+    state = _with_positions(model, state, filtered)
+    _check_kinds(model, filtered, source)
+    classes = _classes(model, filtered)
     overlay = {"state_dict": state, "num_classes": classes}
     try:
-        built: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes)
-    except (RuntimeError, KeyError, ValueError, AssertionError, IndexError) as error:
-        with torch.device("meta"):
-            model = timm.create_model(name, num_classes=classes)
+        built: Any = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes, **options
+        )
+    except Exception as error:  # whatever timm's filters make of foreign weights
+        if is_out_of_memory(error):
+            raise
+        model = _blank(name, num_classes=classes, **options)
         raise ModelError(f"{source} does not fit {name}: {_difference(model, _filtered(model, state))}.") from error
     built.pretrained_cfg.pop("state_dict", None)  # timm keeps the weights it was given
+    check_finite(built, source)
     return built
 
 
-def read(path: Path) -> State:
-    """The tensors of a safetensors or PyTorch file, by name, floating point ones as float32.
+def check_finite(model: nn.Module, source: str) -> None:
+    """Refuse weights with which every result would be NaN.
 
     Raises:
-        ModelError: Too large, damaged, or not plain tensors.
+        ModelError: A weight is NaN or infinite.
     """
-    _check_size(path, path.stat().st_size)
-    if path.suffix.lower() == ".safetensors":
-        try:
-            state = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path.name} is not a whole safetensors file: download it again.") from error
-    else:
-        state = _tensors(_unpickle(path), path)
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    odd = [key for key, value in model.state_dict().items() if not bool(value.isfinite().all())]
+    if odd:
+        raise ModelError(f"{source} holds NaN or infinite weights ({named(odd)}): give an intact checkpoint.")
 
 
-def _check_size(path: Path, size: int) -> None:
-    if size > LARGEST_FILE:
-        raise ModelError(
-            f"{path.name} holds {size / 2**30:.1f} GiB, more than {LARGEST_FILE >> 30}: give a smaller checkpoint."
-        )
+def _check_kinds(model: nn.Module, state: State, source: str) -> None:
+    """Refuse complex, integer and quantised values where weights are real numbers; torch would convert them."""
+    expected = model.state_dict()
+    odd = [
+        f"{key} is {str(value.dtype).removeprefix('torch.')}"
+        for key, value in state.items()
+        if key in expected and expected[key].is_floating_point() and not value.is_floating_point()
+    ]
+    if odd:
+        raise ModelError(f"{source} holds other weights than real numbers ({named(odd)}): save them as floats.")
 
 
-def _unpickle(path: Path) -> Any:
-    try:
-        # The published training checkpoints keep their arguments beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if path.stat().st_size and "Weights only load failed" in str(error) and "GLOBAL" in str(error):
-            found = re.search(r"GLOBAL ([\w.]+)", str(error))
-            holds = f" but {found[1]}" if found else ""
+def _check_shapes(name: str, model: nn.Module, state: State, source: str) -> None:
+    """Refuse what timm's filters would resample without a word, or for hours: patches and positions of other models."""
+    expected = model.state_dict()
+    kernel = expected.get(PATCH_KERNELS[0])
+    for key in PATCH_KERNELS:
+        value = state.get(key)
+        if kernel is None or value is None or value.ndim != 4 or kernel.ndim != 4:
+            continue
+        if value.shape[2:] != kernel.shape[2:]:
             raise ModelError(
-                f"{path.name} holds not only tensors{holds}, and loading that could run code: save its state_dict()."
-            ) from error
-        raise ModelError(f"{path.name} is not a file of plain tensors: save the model's state_dict().") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelError(f"{path.name} is not a whole PyTorch file of plain tensors: save it again.") from error
+                f"{source} does not fit {name}: its patches have {_shape(value[0, 0])} pixels instead of "
+                f"{_shape(kernel[0, 0])}."
+            )
+    for key, value in state.items():
+        own = expected.get(key)
+        if own is None or not key.endswith(("pos_embed", "relative_position_bias_table")):
+            continue
+        # (1, positions, channels) and (positions, heads): only the number of positions may differ.
+        wrong = value.ndim != own.ndim or (own.ndim in (2, 3) and value.shape[-1] != own.shape[-1])
+        if wrong or value.numel() > LARGEST_TABLE:
+            raise ModelError(
+                f"{source} does not fit {name}: {named([key])} is {_shape(value)} instead of {_shape(own)}."
+            )
 
 
-def _tensors(checkpoint: Any, path: Path) -> State:
-    """The weights inside the wrappers that training scripts put around them."""
-    while isinstance(checkpoint, Mapping):
-        inner = next((checkpoint[w] for w in WRAPPERS if isinstance(checkpoint.get(w), Mapping)), None)
-        if inner is None:
-            break
-        checkpoint = inner
-    if isinstance(checkpoint, Mapping):
-        tensors = {str(key): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
-        if tensors:
-            return tensors
-    raise ModelError(f"{path.name} holds no weights by name: save the model's state_dict().")
+def tell_without_classifier(source: str) -> None:
+    """Say in the log that classes are left out."""
+    _log.warning(
+        "%s: its classifier reads a representation layer (pre_logits) that timm no longer builds; the model is loaded "
+        "without a classifier.",
+        source,
+    )
+
+
+def _with_positions(model: Any, state: State, filtered: State) -> State:
+    """The state with its position embedding on the model's grid where the family's filter leaves that out (CaiT)."""
+    own, value = model.state_dict().get("pos_embed"), filtered.get("pos_embed")
+    if own is None or value is None or value is not state.get("pos_embed") or value.ndim != 3 or own.ndim != 3:
+        return state
+    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    if grid is None or value.shape[1] == own.shape[1] or value.shape[::2] != own.shape[::2]:
+        return state
+    prefix = own.shape[1] - math.prod(grid)
+    old = math.isqrt(max(value.shape[1] - prefix, 0))
+    if prefix < 0 or not old or old * old != value.shape[1] - prefix or not value.is_floating_point():
+        return state
+    return state | {"pos_embed": resample_abs_pos_embed(value, new_size=list(grid), num_prefix_tokens=prefix)}
 
 
 def _without_prefix(state: State, expected: Collection[str]) -> State:
     """The state under the prefix under which most names are the model's own."""
-    prefixes = {""}
+    own = set(expected)
+    found: dict[str, int] = {"": 0}
     for key in state:
         end = 0
-        while match := PREFIX.match(key, end):
+        for _ in range(DEEPEST + 1):
+            found[key[:end]] = found.get(key[:end], 0) + (key[end:] in own)
+            match = PREFIX.match(key, end)
+            if not match:
+                break
             end = match.end()
-            prefixes.add(key[:end])
-
-    def inside(prefix: str) -> State:
-        return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-
-    def fitness(prefix: str) -> tuple[int, bool, int]:
-        return len(inside(prefix).keys() & set(expected)), "teacher" in prefix, -len(prefix)
-
-    return inside(max(prefixes, key=fitness))
+    prefix = max(found, key=lambda prefix: (found[prefix], "teacher" in prefix, -len(prefix)))
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def _is_decoder(key: str) -> bool:
@@ -150,17 +212,21 @@ def _is_decoder(key: str) -> bool:
     return key.startswith("decoder_")
 
 
-def _classes(model: Any, state: State) -> int:
+def _classifiers(model: Any) -> tuple[str, ...]:
+    classifier = model.pretrained_cfg.get("classifier") or ()
+    return (classifier,) if isinstance(classifier, str) else tuple(classifier)
+
+
+def _classes(model: Any, filtered: State) -> int:
     """Classes of the checkpoint's classifier, 0 where it has none."""
-    config = model.pretrained_cfg
-    classifier = config.get("classifier") or ()
-    filtered = _filtered(model, state)
     if not filtered.keys() & model.state_dict().keys():
-        return int(config["num_classes"])  # an unknown layout; the comparison of the keys says more
-    for layer in (classifier,) if isinstance(classifier, str) else classifier:
-        weight = filtered.get(f"{layer}.weight")
-        if weight is not None and weight.ndim >= 2:
-            return weight.shape[0]
+        return int(model.pretrained_cfg["num_classes"])  # an unknown layout; the comparison of the keys says more
+    expected = model.state_dict()
+    for layer in _classifiers(model):
+        weight, own = (some.get(f"{layer}.weight") for some in (filtered, expected))
+        if weight is not None and own is not None and weight.ndim >= 2:
+            # One of other features is for the comparison to name, not to build a model for.
+            return weight.shape[0] if weight.shape[1:] == own.shape[1:] else own.shape[0]
     return 0
 
 
@@ -187,60 +253,17 @@ def _difference(model: nn.Module, state: State) -> str:
         if key in state and state[key].shape != value.shape
     ]
     parts = (("it lacks ", missing), ("it has the unknown ", unknown), ("", shapes))
-    said = "; ".join(start + _named(keys) for start, keys in parts if keys)
+    said = "; ".join(start + named(keys) for start, keys in parts if keys)
     return said or "its values cannot be taken over"
-
-
-def _named(keys: list[str]) -> str:
-    more = len(keys) - NAMED
-    return ", ".join(keys[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
 
 
-def _create_from_npz(name: str, path: Path) -> nn.Module:
-    """A timm vision transformer from one of Google's JAX archives, by timm's own reader."""
-    _check_npz(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            heads = [archive[key].shape[-1] for key in archive.files if re.fullmatch(r"(.*/)?head/bias", key)]
-            names = archive.files
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path.name} is not a whole .npz archive of plain arrays: download it again.") from error
-    model = timm.create_model(name, num_classes=heads[0] if heads else 0)
-    reader = getattr(model, "load_pretrained", None)
-    if reader is None:
-        raise ModelError(f"timm reads .npz files into plain vision transformers only, not {name}: use another file.")
-    # timm's reader passes over what it does not find; what is still not a number afterwards was not in the file.
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.fill_(torch.nan)
-    try:
-        with path.open("rb") as file:  # timm would leave a file open that does not fit
-            reader(file)
-    except (KeyError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        raise ModelError(f"{path.name} does not fit {name}: {_npz_reason(error)}.") from error
-    untouched = [key for key, parameter in model.named_parameters() if bool(parameter.isnan().any())]
-    blocks = {int(found[1]) for key in names if (found := re.search(r"encoderblock_(\d+)/", key))}
-    surplus = sorted(blocks - set(range(len(getattr(model, "blocks", ())))))
-    if untouched or surplus:
-        lacks = [f"it lacks {_named(untouched)}"] if untouched else []
-        has = [f"it has the unknown {_named([f'encoderblock_{i}' for i in surplus])}"] if surplus else []
-        raise ModelError(f"{path.name} does not fit {name}: {'; '.join(lacks + has)}.")
+def _create_from_npz(name: str, path: Path, **options: Any) -> nn.Module:
+    model, without_head = jax_archives.create(name, path, _blank(name, **options), **options)
+    check_finite(model, path.name)
+    if without_head:
+        tell_without_classifier(path.name)
     return model
-
-
-def _check_npz(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_size(path, sum(member.file_size for member in archive.infolist()))
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ModelError(f"{path.name} is not a whole .npz archive: download it again.") from error
-
-
-def _npz_reason(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"it lacks {str(error.args[0]).split(' ')[0]}"
-    return str(error).splitlines()[0].rstrip(".")

@@ -15,6 +15,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
+def printable(text: str) -> str:
+    """A text that a stranger chose, on one line of a terminal: what is no printable character is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def leave(main: Callable[[], int]) -> NoReturn:
     """Exit with what a command returns; quietly when whoever read its output has seen enough."""
     try:

@@ -1,6 +1,8 @@
 """Weights from the hub: fetched once through huggingface_hub, with progress, and given up after seconds of silence."""
 
+import hashlib
 import queue
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +26,10 @@ SILENCE = 8.0  # seconds without a byte until the hub counts as out of reach
 POLL = 0.2  # seconds between two looks at a transfer
 PIECE = 2**16  # bytes between two counts; what a break loses at most
 FILES = ("model.safetensors", "pytorch_model.bin")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 WAY_ON = "use a shipped model, a downloaded file (timm:NAME@FILE) or random weights (timm:NAME@random:0)"
+
+_verified: dict[Path, tuple[int, int]] = {}  # size and time of the files that were compared
 
 
 def fetch(repository: str, filename: str | None = None, on_progress: Progress | None = None) -> Path:
@@ -39,8 +44,45 @@ def fetch(repository: str, filename: str | None = None, on_progress: Progress | 
         on_progress: Told how far the transfer is.
 
     Raises:
-        ModelError: The hub is out of reach, refuses, or holds no such weights.
+        ModelError: The hub is out of reach, refuses, or holds no such weights, or the file is not what the hub has.
     """
+    path = _fetch(repository, filename, on_progress)
+    _verify(path, repository)
+    return path
+
+
+def places(path: Path) -> str:
+    """What to delete so that a file of the cache is downloaded again: the link to it and what it leads to."""
+    blob = path.resolve()
+    return str(path) if blob == path else f"{path} and {blob}"
+
+
+def _verify(path: Path, repository: str) -> None:
+    """Compare a file with its SHA-256, which the hub gives as ETag and the cache as name of what the link leads to.
+
+    Done once for each size and time of a file. One without such a name (where links cannot be made) is passed over.
+
+    Raises:
+        ModelError: The file is not what the hub has.
+    """
+    blob = path.resolve()
+    if not SHA256.fullmatch(blob.name):
+        return
+    state = blob.stat()
+    seen = state.st_size, state.st_mtime_ns
+    if _verified.get(blob) == seen:
+        return
+    with blob.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != blob.name:
+        raise ModelError(
+            f"The downloaded weights of {repository} are damaged (SHA-256 {digest[:8]}... instead of "
+            f"{blob.name[:8]}...): delete {places(path)}."
+        )
+    _verified[blob] = seen
+
+
+def _fetch(repository: str, filename: str | None, on_progress: Progress | None) -> Path:
     names = (filename,) if filename else FILES
     for name in names:
         try:

@@ -17,7 +17,10 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from model_zoo.command_line import printable
+
 MAX_BYTES = 64 * 2**20
+
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 20_000
 MIN_SIDE = 8
@@ -107,11 +110,6 @@ def _explained(name: str, error: Exception) -> ImageError:
     if isinstance(error, Image.DecompressionBombError):
         return ImageError(f"{name} unpacks to more than {MAX_PIXELS:,} pixels; scale it down first.")
     return ImageError(f"{name} is damaged or cut off and cannot be decoded; save it again and retry.")
-
-
-def printable(text: str) -> str:
-    r"""The text on one line, with escapes (``\x1b``) for what a terminal would act on or cannot encode."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:

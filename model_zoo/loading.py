@@ -7,24 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
-from timm.layers import resample_abs_pos_embed
 from torch import nn
 
 import model_zoo.architectures  # noqa: F401 (registers the networks of the shipped models)
 from model_zoo import checkpoints, hub
 from model_zoo.adapter import Adapter
 from model_zoo.catalog import CATALOG
+from model_zoo.input_size import ImageSize, check, resize
+from model_zoo.memory import is_out_of_memory, machine_bytes, refuse_too_large, weight_bytes
 from model_zoo.reference import ModelError, ModelReference, parse
 
 Progress = Callable[[str, int, int | None], None]
-ImageSize = int | tuple[int, int]
-
-LARGEST_SIDE = 4096  # pixels
-
 # timm interpolates bias tables in a way that newer torch versions remark on.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"timm\.layers\.interpolate")
 
@@ -36,6 +32,7 @@ def load(
     *,
     image_size: ImageSize | None = None,
     device: str = "auto",
+    budget_bytes: int | None = None,
     on_progress: Progress | None = None,
 ) -> Adapter:
     """Load one model with its weights, in float32 and evaluation mode.
@@ -43,8 +40,10 @@ def load(
     Args:
         reference: What to load, or the MODEL string for it.
         image_size: Another input size than the model's own, rounded to its patch grid: an integer for a square input
-            cropped as usual, (height, width) for the whole image. Position embeddings are interpolated.
+            cropped as usual, (height, width) for the whole image. Position embeddings are interpolated, except those of
+            a file saved at just that size. None takes the architecture's native size, for a file of any size too.
         device: ``auto`` for CUDA where there is one, else ``cpu``, or ``cpu`` or ``cuda``.
+        budget_bytes: Most that the weights may take; None for the machine's memory.
         on_progress: Called with a stage (``download``, ``build``), what is done and the total if known, of the
             download in bytes. What it raises ends the loading.
 
@@ -55,14 +54,21 @@ def load(
         reference = parse(reference)
     target = resolve_device(device)
     if image_size is not None:
-        _check_size(image_size)
+        check(image_size)
+    most = machine_bytes() if budget_bytes is None else budget_bytes
+    refuse_too_large(reference.label, _expected_bytes(reference), most)
     path = _weights_file(reference, on_progress)
     if on_progress:
         on_progress("build", 0, 1)
-    with _generator_kept(reference.seed):
-        module = _create(reference, path).float()
-        if image_size is not None:
-            module, image_size = resize(module, image_size)
+    try:
+        with _generator_kept(reference.seed):
+            module = _create(reference, path, image_size).float()
+            if image_size is not None:
+                module, image_size = resize(module, image_size)
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise ModelError(f"{reference.label} does not fit into the memory that is left: unload models.") from error
+        raise
     try:
         module = module.to(target)
     except torch.OutOfMemoryError as error:
@@ -105,21 +111,25 @@ def _weights_file(reference: ModelReference, on_progress: Progress | None) -> Pa
             return reference.path
 
 
-def _create(reference: ModelReference, path: Path | None) -> nn.Module:
+def _create(reference: ModelReference, path: Path | None, image_size: ImageSize | None) -> nn.Module:
     name = reference.timm_name
     match reference.weights:
         case "random":
             return timm.create_model(name)
         case "hub":
+            assert path is not None
             try:
                 return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)})
             except Exception as error:
+                if is_out_of_memory(error):
+                    raise
                 raise ModelError(
-                    f"The downloaded weights of {name} cannot be read ({type(error).__name__}): delete {path}."
+                    f"The downloaded weights of {name} cannot be read ({type(error).__name__}): "
+                    f"delete {hub.places(path)}."
                 ) from error
         case _:
             assert path is not None
-            return checkpoints.create(name, path)
+            return checkpoints.create(name, path, image_size)
 
 
 @contextmanager
@@ -133,69 +143,6 @@ def _generator_kept(seed: int | None) -> Iterator[None]:
             yield
         finally:
             torch.set_rng_state(state)
-
-
-def resize(module: Any, image_size: ImageSize) -> tuple[nn.Module, ImageSize]:
-    """A model made ready for another input size by timm's own means, and the size rounded to its patch grid.
-
-    Convolutional networks take any size as they are. Swin's windows grow with the grid, as in timm.
-
-    Raises:
-        ModelError: A size out of range, or a model that cannot take it.
-    """
-    sides = _check_size(image_size)
-    step = _step(module)
-    height, width = (max(1, int(side / step + 0.5)) * step for side in sides)
-    rounded = height if isinstance(image_size, int) else (height, width)
-    native = module.pretrained_cfg.get("input_size", (3, 224, 224))[1:]
-    if (height, width) == tuple(native):
-        return module, rounded
-    name = module.pretrained_cfg["architecture"]
-    try:
-        if hasattr(module, "set_input_size"):
-            module.set_input_size(img_size=(height, width))
-            return module, rounded
-        if not module.pretrained_cfg.get("fixed_input_size", False):
-            return module, rounded
-        return _rebuilt(module, name, (height, width)), rounded
-    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError, KeyError) as error:
-        own = "x".join(map(str, native))
-        raise ModelError(f"{name} cannot take {height}x{width} pixels: leave its own {own}.") from error
-
-
-def _check_size(image_size: ImageSize) -> tuple[int, int]:
-    """Height and width that were asked for."""
-    sides = image_size if isinstance(image_size, tuple) else (image_size, image_size)
-    if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= LARGEST_SIDE for side in sides):
-        raise ModelError(f"Expected an image size of 1 to {LARGEST_SIDE} pixels a side, got {image_size}.")
-    return sides
-
-
-def _step(module: Any) -> int:
-    """What the sides of an input are multiples of: the patch, or the whole stride where the grid shrinks."""
-    strides = [info["reduction"] for info in getattr(module, "feature_info", ()) or () if info.get("reduction")]
-    return int(max(strides, default=0)) or 32
-
-
-def _rebuilt(module: Any, name: str, size: tuple[int, int]) -> nn.Module:
-    """The same weights in a model built for another size, for families without ``set_input_size`` (CaiT)."""
-    built: Any = timm.create_model(name, img_size=size, num_classes=module.num_classes)
-    old_grid, new_grid = module.patch_embed.grid_size, built.patch_embed.grid_size
-    state = module.state_dict()
-    for key, value in built.state_dict().items():
-        if state[key].shape == value.shape:
-            continue
-        if not key.endswith("pos_embed"):
-            raise ValueError(f"{key} depends on the input size")
-        prefix = state[key].shape[1] - old_grid[0] * old_grid[1]
-        state[key] = resample_abs_pos_embed(
-            state[key], new_size=new_grid, old_size=old_grid, num_prefix_tokens=prefix
-        ).to(value.dtype)
-    built.load_state_dict(state)
-    with torch.inference_mode():
-        built.eval()(torch.zeros(1, 3, *size))  # some families accept the size and fail in the pass
-    built.pretrained_cfg = module.pretrained_cfg | {"input_size": (3, *size)}
-    return built
 
 
 @dataclass(frozen=True)
@@ -233,7 +180,7 @@ class Zoo:
     """Models in memory under a budget, shared by all threads.
 
     The least recently used go first; what is leased never goes, so the budget is exceeded where the leased models alone
-    exceed it. Several who ask for one model at once wait for one loading.
+    exceed it; a model that would exceed it alone is refused. Several who ask for one at once wait for one loading.
 
     Args:
         budget_bytes: Memory for weights.
@@ -309,8 +256,6 @@ class Zoo:
                     slot = self._slots[place] = _Slot()
                 slot.users += 1
                 slot.last_used = time.time()
-                if first:
-                    self._make_room(_expected_bytes(reference))
             if first:
                 self._fill(place, slot, reference, on_progress)
                 return slot
@@ -341,7 +286,16 @@ class Zoo:
                 on_progress(stage, done, total)
 
         try:
-            adapter = load(reference, image_size=place[1], device=self.device, on_progress=tell)
+            coming = _expected_bytes(reference)
+            with self._lock:
+                self._make_room(coming if coming <= self.budget_bytes else 0)
+            adapter = load(
+                reference,
+                image_size=place[1],
+                device=self.device,
+                budget_bytes=self.budget_bytes,
+                on_progress=tell,
+            )
         except BaseException as error:
             with self._lock:
                 slot.error = error if isinstance(error, ModelError) else None
@@ -375,5 +329,5 @@ class Zoo:
 
 
 def _expected_bytes(reference: ModelReference) -> int:
-    """Memory that a model of the catalog will need, 0 where it is not known before."""
-    return CATALOG[reference.key].parameters * 4 if reference.key else 0
+    """Memory that a model's weights will need."""
+    return CATALOG[reference.key].parameters * 4 if reference.key else weight_bytes(reference.timm_name)

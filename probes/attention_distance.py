@@ -13,14 +13,13 @@ from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
 from probes.core.attention import AttentionRows
 from probes.core.base import Probe, layer_coordinates
+from probes.core.moments import Moments, by_layer, images, merge
 
 
 @dataclass
 class _State:
     spec: ModelSpec
-    count: dict[int, int] = field(default_factory=dict)  # layer -> images
-    total: dict[int, np.ndarray] = field(default_factory=dict)  # layer -> (distance or CLS mass, head)
-    square: dict[int, np.ndarray] = field(default_factory=dict)
+    moments: dict[int, Moments] = field(default_factory=dict)  # layer -> over images, of (distance or CLS mass, head)
     open: dict[int, Tensor] = field(default_factory=dict)  # (image, distance or CLS mass, head), batch under way
 
 
@@ -81,9 +80,7 @@ class AttentionDistance(Probe):
             state.open[seen.layer] = sums
             return state
         values = sums.cpu().numpy() / (layer.queries - layer.prefix)
-        state.count[seen.layer] = state.count.get(seen.layer, 0) + len(values)
-        state.total[seen.layer] = state.total.get(seen.layer, 0) + values.sum(0)
-        state.square[seen.layer] = state.square.get(seen.layer, 0) + (values**2).sum(0)
+        state.moments[seen.layer] = state.moments.get(seen.layer, Moments()) + Moments.of(values)
         return state
 
     def _sums(self, spec: ModelSpec, layer: AttentionLayer, seen: AttentionRows) -> Tensor:
@@ -99,34 +96,22 @@ class AttentionDistance(Probe):
         return torch.stack([distance.sum(-1), cls.double().sum(-1)], 1)
 
     def merge(self, a: _State, b: _State) -> _State:
-        """Add the sums."""
-
-        def add(x: dict, y: dict) -> dict:
-            return {k: x[k] + y[k] if k in x and k in y else x.get(k, y.get(k)) for k in x | y}
-
-        return _State(a.spec, add(a.count, b.count), add(a.total, b.total), add(a.square, b.square))
+        """Merge the moments."""
+        return _State(a.spec, merge(a.moments, b.moments))
 
     def compute(self, state: _State) -> xr.Dataset:
         """Means and standard errors."""
         spec = state.spec
-        shape = len(spec.layers), max(layer.heads for layer in spec.layers)
-        distance, sem, cls = (np.full(shape, np.nan) for _ in range(3))
-        for index, n in state.count.items():
-            layer = spec.layers[index]
-            mean = state.total[index] / n
-            distance[index, : layer.heads] = mean[0]
-            if _has_cls(spec, layer):
-                cls[index, : layer.heads] = mean[1]
-            if n > 1:
-                variance = np.maximum(state.square[index][0] - n * mean[0] ** 2, 0) / (n - 1)
-                sem[index, : layer.heads] = np.sqrt(variance / n)
+        mean, sem = by_layer(spec, state.moments, 2)
+        distance, cls = mean
+        cls[[not _has_cls(spec, layer) for layer in spec.layers]] = np.nan
         height, width = spec.grid
         pixels = {"units": "px of the model's input"}
         everything = torch.arange(height * width)
         return xr.Dataset(
             {
                 "distance": (("layer", "head"), distance, pixels | {"long_name": "mean attention distance"}),
-                "distance_sem": (("layer", "head"), sem, pixels | {"long_name": "standard error over images"}),
+                "distance_sem": (("layer", "head"), sem[0], pixels | {"long_name": "standard error over images"}),
                 "cls_mass": (
                     ("layer", "head"),
                     cls,
@@ -137,7 +122,7 @@ class AttentionDistance(Probe):
             },
             coords={**layer_coordinates(spec), "reason": ("layer", [reason(layer) for layer in spec.layers])},
             attrs={
-                "n": max(state.count.values(), default=0),
+                "n": images(state.moments),
                 "renormalise": self.renormalise,
                 "patch": spec.patch,
                 "diagonal": float(np.hypot(*spec.input_size)),

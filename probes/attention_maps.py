@@ -13,6 +13,7 @@ from probes.core.attention import AttentionRows
 from probes.core.base import Probe, layer_coordinates
 from probes.core.layers import check_layers, layer_indices
 from probes.core.queries import Patch, Query, read_query, scaled
+from probes.core.stacking import stack
 
 
 @dataclass
@@ -150,12 +151,8 @@ class AttentionMaps(Probe):
         images = sorted({image for image, _ in state.sums})
         heads = max(layer.heads for layer in spec.layers)
         height, width = (max(layer.grid[i] for layer in spec.layers) for i in (0, 1))
-        values = np.full((len(images), len(chosen), heads, height, width), np.nan, np.float32)
-        for (image, index), total in state.sums.items():
-            layer = spec.layers[index]
-            gh, gw = layer.grid
-            place = values[images.index(image), chosen.index(index), : layer.heads, :gh, :gw]
-            place[...] = total.reshape(layer.heads, gh, gw)
+        maps = {(i, layer): total.reshape(-1, *spec.layers[layer].grid) for (i, layer), total in state.sums.items()}
+        values = stack(maps, (images, chosen), (heads, height, width))
         coordinates = xr.Dataset(coords=layer_coordinates(spec)).isel(layer=chosen).coords
         asked = [[state.asked.get((image, layer), (-1, -1)) for layer in chosen] for image in images]
         rows, columns = np.array(asked).reshape(len(images), len(chosen), 2).transpose(2, 0, 1)

@@ -102,6 +102,11 @@ class AttentionRelevance(Probe):
     def _first(self, spec: ModelSpec) -> int:
         return layer_index(str(self.start), len(spec.layers))
 
+    @property
+    def autocasts(self) -> bool:
+        """Gradients are taken in the model's own type."""
+        return False
+
     def init(self, spec: ModelSpec) -> _State:
         """No maps yet."""
         return _State(spec)

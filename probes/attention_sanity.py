@@ -15,6 +15,7 @@ from model_zoo.adapter import Adapter, ModelSpec
 from probes.core import targets
 from probes.core.base import Probe, one_of
 from probes.core.capture import Batch
+from probes.core.precision import full_precision
 from probes.core.relevance import METHODS
 from probes.core.saliency import MAPS, maps_of, undefined
 
@@ -80,6 +81,11 @@ class AttentionSanity(Probe):
         """No such map, or no such target for a relevance map."""
         return undefined(spec, self.map) or (targets.undefined(spec, self.target) if self.map in METHODS else None)
 
+    @property
+    def autocasts(self) -> bool:
+        """Attention's own maps come from forward passes, relevance from gradients."""
+        return self.map not in METHODS
+
     def init(self, spec: ModelSpec) -> _State:
         """No maps yet."""
         return _State(spec)
@@ -87,7 +93,7 @@ class AttentionSanity(Probe):
     def update(self, state: _State, seen: Batch) -> _State:
         """Draw the maps of a batch at every stage, from a copy that is randomised step by step."""
         target = self._target(seen.adapter)
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(seen.adapter):
             settled = target.fixed(target.score(seen.adapter, seen.inputs).classes) if self.map in METHODS else target
         with seen.adapter.lock, torch.inference_mode(False):
             adapter = Adapter(copy.deepcopy(seen.adapter.module), seen.adapter.reference, seen.adapter.image_size)
@@ -139,12 +145,9 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Rank correlation, ties sharing their mean rank; NaN where one of the two does not vary."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()) or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+    from scipy.stats import spearmanr
 
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return float(spearmanr(a, b).statistic)
 
 
 def stages(adapter: Adapter) -> Iterator[tuple[str, list[str]]]:

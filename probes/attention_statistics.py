@@ -13,6 +13,7 @@ from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
 from probes.core.attention import AttentionRows
 from probes.core.base import Probe, layer_coordinates
+from probes.core.moments import Moments, by_layer, images, merge
 
 UNITS = {
     "entropy": "nats",
@@ -43,9 +44,7 @@ class _Open:
 @dataclass
 class _State:
     spec: ModelSpec
-    count: dict[int, int] = field(default_factory=dict)  # layer -> images
-    total: dict[int, np.ndarray] = field(default_factory=dict)  # layer -> (variable, head)
-    square: dict[int, np.ndarray] = field(default_factory=dict)
+    moments: dict[int, Moments] = field(default_factory=dict)  # layer -> over images, of (variable, head)
     open: dict[int, _Open] = field(default_factory=dict)
 
 
@@ -97,31 +96,17 @@ class AttentionStatistics(Probe):
             state.open[seen.layer] = block
             return state
         values = _close(layer, block)
-        state.count[seen.layer] = state.count.get(seen.layer, 0) + len(values)
-        state.total[seen.layer] = state.total.get(seen.layer, 0) + values.sum(0)
-        state.square[seen.layer] = state.square.get(seen.layer, 0) + (values**2).sum(0)
+        state.moments[seen.layer] = state.moments.get(seen.layer, Moments()) + Moments.of(values)
         return state
 
     def merge(self, a: _State, b: _State) -> _State:
-        """Add the sums."""
-
-        def add(x: dict, y: dict) -> dict:
-            return {k: x[k] + y[k] if k in x and k in y else x.get(k, y.get(k)) for k in x | y}
-
-        return _State(a.spec, add(a.count, b.count), add(a.total, b.total), add(a.square, b.square))
+        """Merge the moments."""
+        return _State(a.spec, merge(a.moments, b.moments))
 
     def compute(self, state: _State) -> xr.Dataset:
         """Means and standard errors."""
         layers = state.spec.layers
-        heads = max(layer.heads for layer in layers)
-        mean, sem = (np.full((len(UNITS), len(layers), heads), np.nan) for _ in range(2))
-        for index, n in state.count.items():
-            width = layers[index].heads
-            average = state.total[index] / n
-            mean[:, index, :width] = average
-            if n > 1:
-                variance = np.maximum(state.square[index] - n * average**2, 0) / (n - 1)
-                sem[:, index, :width] = np.sqrt(variance / n)
+        mean, sem = by_layer(state.spec, state.moments, len(UNITS))
         variables = {}
         for i, (name, units) in enumerate(UNITS.items()):
             variables[name] = (("layer", "head"), mean[i], {"units": units})
@@ -131,8 +116,7 @@ class AttentionStatistics(Probe):
             absent = [i for i, layer in enumerate(layers) if not (exists and layer.prefix)]
             for variable in (name, f"{name}_sem"):
                 variables[variable][1][absent] = np.nan
-        n = max(state.count.values(), default=0)
-        return xr.Dataset(variables, coords=layer_coordinates(state.spec), attrs={"n": n})
+        return xr.Dataset(variables, coords=layer_coordinates(state.spec), attrs={"n": images(state.moments)})
 
 
 def _sums(layer: AttentionLayer, seen: AttentionRows, prefix_names: tuple[str, ...]) -> _Open:

@@ -183,7 +183,7 @@ class CKA(PairProbe):
         return xr.Dataset(
             {
                 "cka": (layers, values, {"units": "1", "long_name": "CKA"}),
-                "cka_sd": (layers, sums.deviation(), {"units": "1"}),
+                "cka_sd": (layers, sums.single.deviation(), {"units": "1"}),
             },
             coords={
                 "layer_a": range(len(points_a)),

@@ -10,6 +10,7 @@ from model_zoo.adapter import ModelSpec
 from probes.core.base import Probe, one_of
 from probes.core.capture import Tokens
 from probes.core.layers import check_layers, layer_indices
+from probes.core.stacking import stack
 
 
 @dataclass
@@ -104,11 +105,9 @@ class EmbeddingSimilarity(Probe):
         points = self.taps(state.spec)
         images = sorted({image for image, _ in state.vectors})
         widths = [max((len(v) for (_, p), v in state.vectors.items() if p == point), default=0) for point in points]
-        embedding = np.full((len(points), len(images), max(widths, default=0)), np.nan, np.float32)
+        embedding = stack(state.vectors, (images, points), (max(widths, default=0),)).swapaxes(0, 1)
         similarity = np.full((len(points), len(images), len(images)), np.nan, np.float32)
-        for layer, (point, width) in enumerate(zip(points, widths, strict=True)):
-            for row, image in enumerate(images):
-                embedding[layer, row, :width] = state.vectors[image, point]
+        for layer, width in enumerate(widths):
             similarity[layer] = cosine(embedding[layer, :, :width])
         return xr.Dataset(
             {

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from model_zoo.adapter import ModelSpec
 from probes.core.base import Probe
 from probes.core.capture import Tokens, Weights
+from probes.core.stacking import stack
 
 
 @dataclass
@@ -102,15 +103,17 @@ class LogitLens(Probe):
         images = sorted({image for image, _ in state.found})
         ranks = min(self.ranks, state.spec.classes)
         height, width = (max((grid[i] for grid in state.grids.values()), default=0) for i in (0, 1))
-        values = np.full((2, len(images), len(points), height, width, ranks), np.nan)
-        cls = np.full((2, len(images), len(points), ranks), np.nan)
-        values[0], cls[0] = -1, -1
-        for (image, point), pair in state.found.items():
-            at, layer, (gh, gw) = images.index(image), points.index(point), state.grids[point]
+        patches, special = {}, {}
+        for (image, point), pairs in state.found.items():
             prefix = state.prefix[point]
-            values[:, at, layer, :gh, :gw] = pair[:, prefix:].reshape(2, gh, gw, ranks)
-            if prefix and "cls" in state.spec.prefix:
-                cls[:, at, layer] = pair[:, state.spec.prefix.index("cls")]
+            for row, pair in enumerate(pairs):
+                patches[row, image, point] = pair[prefix:].reshape(*state.grids[point], ranks)
+                if prefix and "cls" in state.spec.prefix:
+                    special[row, image, point] = pair[state.spec.prefix.index("cls")]
+        axes = range(2), images, points
+        values = stack(patches, axes, (height, width, ranks), dtype=np.float64)
+        cls = stack(special, axes, (ranks,), dtype=np.float64)
+        values[0], cls[0] = np.nan_to_num(values[0], nan=-1), np.nan_to_num(cls[0], nan=-1)
         dims, labels = ("image", "layer", "y", "x", "rank"), state.spec.labels
         occurring = sorted({int(c) for c in np.unique(values[0])} | {int(c) for c in np.unique(cls[0])})
         names = [f"{c} {labels[c]}" for c in occurring if c >= 0 and labels]

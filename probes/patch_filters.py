@@ -78,17 +78,16 @@ class PatchFilters(Probe):
 
     def compute(self, state: _State) -> xr.Dataset:
         """Decompose the filters."""
+        from sklearn.decomposition import PCA
+
         if state.weight is None:
             return xr.Dataset(attrs={"undefined": f"{state.spec.name} has no convolution that reads the image"})
         weight = state.weight.numpy()
         shape = weight.shape[1:]
         flat = weight.reshape(len(weight), -1)
-        _, singular, right = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
-        total = (singular**2).sum()
-        fraction = singular**2 / total if total > 0 else np.full_like(singular, np.nan)
-        components = right[:COMPONENTS]
-        peak = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
-        components = components * np.where(peak < 0, -1.0, 1.0)
+        with np.errstate(invalid="ignore"):  # filters that are all the same have no variance to explain
+            pca = PCA(svd_solver="full").fit(flat)
+        components, fraction = pca.components_[:COMPONENTS], pca.explained_variance_ratio_
         transform = np.abs(torch.fft.fftshift(torch.fft.fft2(state.weight), (-2, -1)).numpy()).mean((0, 1))
         frequencies = [np.fft.fftshift(np.fft.fftfreq(side)) for side in shape[1:]]
         space = ("c", "fy", "fx")

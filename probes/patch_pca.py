@@ -120,30 +120,28 @@ def principal(fit: np.ndarray, project: np.ndarray) -> tuple[np.ndarray, np.ndar
 
     Components that the data does not have (fewer features or patches) are zero.
     """
+    from sklearn.decomposition import PCA
+
     mean = fit.mean(0)
-    centred = fit - mean
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
-    count = min(COMPONENTS, len(values), max(len(fit) - 1, 0))
-    leading = vectors[:, :count]
-    leading = leading * np.where(leading[np.abs(leading).argmax(0), np.arange(count)] < 0, -1, 1)
+    centred = (
+        fit - mean
+    )  # before scikit-learn, whose covariance would subtract the mean's square from the sum of squares
     scores, explained = np.zeros((len(project), COMPONENTS)), np.zeros(COMPONENTS)
-    scores[:, :count] = (project - mean) @ leading
-    if values.sum() > 0:
-        explained[:count] = values[:count] / values.sum()
+    count = min(COMPONENTS, centred.shape[1], len(fit) - 1)
+    if centred.any():
+        pca = PCA(count, svd_solver="covariance_eigh").fit(centred)
+        scores[:, :count], explained[:count] = pca.transform(project - mean), pca.explained_variance_ratio_
     return scores, explained
 
 
 def _foreground(first: np.ndarray, images: int, grid: tuple[int, int]) -> np.ndarray:
     """The side of Otsu's threshold on the first component that covers less of the borders; all where it is constant."""
-    ordered = np.sort(first)
-    n = np.arange(1, len(ordered))
-    left = np.cumsum(ordered)[:-1]
-    between = n * (len(ordered) - n) * (left / n - (ordered.sum() - left) / (len(ordered) - n)) ** 2
-    if len(ordered) < 2 or ordered[0] == ordered[-1]:
+    from skimage.filters import threshold_otsu
+
+    values, counts = np.unique(first, return_counts=True)  # every value a bin of its own: no rounding to 256
+    if len(values) < 2:
         return np.ones(len(first), dtype=bool)
-    cut = int(between.argmax())
-    above = first > (ordered[cut] + ordered[cut + 1]) / 2
+    above = first > threshold_otsu(hist=(counts, values))
     border = np.ones((images, *grid), dtype=bool)
     border[:, 1:-1, 1:-1] = False
     covered = above[border.ravel()].mean()

@@ -94,6 +94,11 @@ class SaliencyScore(Probe):
             reason = targets.undefined(spec, self.target)
         return reason
 
+    @property
+    def autocasts(self) -> bool:
+        """All but a gradient's map: attention's own maps, and the passes behind the curves."""
+        return self.map not in METHODS or self.steps > 0
+
     def init(self, spec: ModelSpec) -> _State:
         """Nothing scored."""
         return _State(spec)
@@ -177,4 +182,6 @@ def _ranks(iou: np.ndarray) -> np.ndarray:
     known = np.isfinite(iou).all(1)
     if not known.any():
         return np.full(iou.shape[1], np.nan)
-    return np.argsort(np.argsort(-iou[known].mean(0), kind="stable")).astype(float) + 1
+    from scipy.stats import rankdata
+
+    return rankdata(-iou[known].mean(0), method="ordinal").astype(float)

@@ -9,6 +9,7 @@ import xarray as xr
 from model_zoo.adapter import ModelSpec
 from probes.core.base import Probe
 from probes.core.capture import Tokens
+from probes.core.stacking import stack
 
 
 @dataclass
@@ -84,15 +85,10 @@ class TokenNorm(Probe):
         """Stack the norms, padded with NaN to the largest layer, and apply the rule."""
         images, layers = (sorted({key[i] for key in state.patches}) for i in (0, 1))
         height, width = (max((grid.shape[i] for grid in state.patches.values()), default=0) for i in (0, 1))
-        norm = np.full((len(images), len(layers), height, width), np.nan, np.float32)
-        prefix = np.full((len(images), len(layers), len(state.spec.prefix)), np.nan, np.float32)
-        high = np.zeros(norm.shape, bool)
-        for (image, layer), values in state.patches.items():
-            place = images.index(image), layers.index(layer)
-            norm[place][: values.shape[0], : values.shape[1]] = values
-            high[place][: values.shape[0], : values.shape[1]] = values > self.factor * np.median(values)
-            special = state.prefix[image, layer]
-            prefix[place][: len(special)] = special
+        norm = stack(state.patches, (images, layers), (height, width))
+        prefix = stack(state.prefix, (images, layers), (len(state.spec.prefix),))
+        above = {key: values > self.factor * np.median(values) for key, values in state.patches.items()}
+        high = stack(above, (images, layers), (height, width), fill=False, dtype=bool)
         where = ("image", "layer", "y", "x")
         grids = [state.patches[images[0], layer].shape for layer in layers] if images else []
         units = {"units": "norm, arbitrary units of the residual stream"}

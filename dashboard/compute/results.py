@@ -16,7 +16,6 @@ from functools import cache
 from typing import Literal
 
 import timm
-import torch
 import xarray as xr
 
 import probes
@@ -27,6 +26,7 @@ from model_zoo.adapter import Adapter, Geometry, ModelSpec
 from model_zoo.catalog import CATALOG
 from model_zoo.images import ImageError
 from model_zoo.loading import Zoo
+from model_zoo.memory import is_out_of_memory
 from model_zoo.reference import ModelError
 from probes.core import runner
 from probes.core.base import Probe
@@ -226,7 +226,7 @@ def explain(error: BaseException) -> str | None:
     """An exception as one sentence for the user; None for those that only a log can explain."""
     if isinstance(error, (ModelError, ImageError)):
         return str(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if is_out_of_memory(error):
         return "There was not enough memory: compare fewer models, or choose the model's own image size."
     if isinstance(error, (ValueError, LookupError)) and error.args and str(error.args[0]).endswith("."):
         return str(error.args[0])

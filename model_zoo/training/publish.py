@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from model_zoo.catalog import CATALOG
-from model_zoo.evaluation import Measured, evaluate_scenes
 from model_zoo.loading import load
 from model_zoo.reference import step_name
 from model_zoo.scenes import CLASSES, PROBE_BANK_SEED
 from model_zoo.training.config import TrainConfig
 from model_zoo.training.loop import WEIGHTS, build_student, save_weights
 from model_zoo.training.snapshots import STARTS
+from probes.core.evaluation import Measured, evaluate_scenes
 
 HELD_OUT = 2000
 

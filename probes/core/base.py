@@ -16,8 +16,8 @@ READS = frozenset({"attention", "tokens", "batch", "weights"})
 class Probe(ABC):
     """One measurement. Concrete probes are frozen dataclasses whose fields are the parameters.
 
-    States are sums or are keyed by image, so that they merge across batches, shards and machines; sums are kept in
-    float64. A probe never sees a whole run at once.
+    States are sums and moments (`probes.core.moments`) or are keyed by image, so that they merge across batches, shards
+    and machines; what is summed is kept in float64. A probe never sees a whole run at once.
 
     Attributes:
         title: the probe's name for people.
@@ -31,6 +31,11 @@ class Probe(ABC):
     reads: ClassVar[frozenset[str]]
     pairs: ClassVar[bool] = False
     per_image: ClassVar[bool] = False
+
+    @property
+    def autocasts(self) -> bool:
+        """Whether a forward pass in the run's type (bfloat16) stands behind the result; gradients never run in it."""
+        return self.reads != {"weights"}
 
     def undefined(self, spec: ModelSpec) -> str | None:
         """Say in one sentence why the probe is not defined for a model; None where it is."""

@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -17,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from model_zoo.adapter import Adapter, Geometry
 from model_zoo.layout import Tap
 from probes.core.attention import Attention, AttentionRows
+from probes.core.precision import full_precision
 
 __all__ = ["Attention", "AttentionRows", "Batch", "Tokens", "Weights", "forward"]
 
@@ -144,11 +144,6 @@ def forward(
             "the model does not run the way its layout says"
         )
     return logits
-
-
-def full_precision(adapter: Adapter) -> AbstractContextManager[object]:
-    """Keeps a model's autocast away from the probes' own arithmetic: scores and sums are float32 at least."""
-    return torch.autocast(adapter.device.type, enabled=False)
 
 
 def _tap(

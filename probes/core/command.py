@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import probes
-from model_zoo.command_line import Parser
+from model_zoo.command_line import Parser, printable
 from probes.core.base import Probe
 
 
@@ -41,6 +41,7 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
     add("--probe", action="append", required=True, metavar="NAME", help="see `list`; repeat it")
     add("--out", required=True, type=Path, metavar="OUT.zarr")
     add("--param", action="append", default=[], metavar="NAME.KEY=VALUE")
+    add("--strict", action="store_true", help="measure nothing if one of the images cannot be read")
     add("--limit", type=_positive, metavar="N", help="use the first N images")
     add("--batch-size", type=_positive, default=8, metavar="N")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -92,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     from model_zoo.images import ImageError, sources
     from model_zoo.loading import load
     from model_zoo.reference import ModelError, parse_all
-    from probes.core import output, runner
+    from probes.core import output, runner, unreadable
 
     progress = _Progress()
     try:
@@ -103,6 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
         output.check(arguments.out)
         references = parse_all(arguments.model)
         images = sources(arguments.images, arguments.limit)
+        if arguments.strict:
+            unreadable.refuse(images)
         models = {}
         for reference in references:
             progress.say(f"loading {reference.label}")
@@ -110,16 +113,25 @@ def run(arguments: argparse.Namespace) -> int:
                 reference, image_size=arguments.image_size, device=arguments.device, on_progress=progress.load
             )
         started = time.perf_counter()
+        skipped = _Skipped(chosen)
         results = runner.run(
-            models, images, chosen, batch_size=arguments.batch_size, dtype=arguments.dtype, on_progress=progress.step
+            models,
+            images,
+            chosen,
+            batch_size=arguments.batch_size,
+            dtype=arguments.dtype,
+            on_progress=progress.step,
+            on_unreadable=skipped,
         )
         progress.end()
+        unreadable.report([images[place].name for place in skipped.places], len(images))
+        images = [source for place, source in enumerate(images) if place not in skipped.places]
         _add_provenance(results, models, chosen)
         _report_bfloat16(results, models, images, chosen, progress.say)
         output.write(arguments.out, results)
     except (UsageError, ModelError, ImageError, output.OutputError, ValueError) as error:
         progress.end()
-        print(f"python -m probes run: {error}", file=sys.stderr)
+        print(f"python -m probes run: {printable(str(error))}", file=sys.stderr)
         return 2
     for name, by_label in results.items():
         for label, dataset in by_label.items():
@@ -191,16 +203,31 @@ def _report_bfloat16(results: Any, models: Any, images: Any, chosen: Any, say: C
     from probes.core.runner import bfloat16_differences
 
     for label, adapter in models.items():
-        datasets = {name: results[name][label] for name in chosen if label in results[name]}
-        if not any(d.attrs.get("dtype") == "bfloat16" for d in datasets.values()):
+        cast = {name: results[name][label] for name in chosen if results[name][label].attrs["dtype"] == "bfloat16"}
+        if not cast:
             continue
-        for name, differences in bfloat16_differences(adapter, images[0], chosen).items():
+        for name, differences in bfloat16_differences(adapter, images[0], {n: chosen[n] for n in cast}).items():
             for variable, difference in differences.items():
-                if variable in datasets[name]:
-                    datasets[name][variable].attrs["bfloat16_difference"] = difference
+                if variable in cast[name]:
+                    cast[name][variable].attrs["bfloat16_difference"] = difference
                     say(
                         f"{name} of {label}: bfloat16 changes {variable} by at most {difference:.2g} on the first image"
                     )
+
+
+class _Skipped:
+    """Places of the images that cannot be read; stops the run where leaving one out would change what is asked."""
+
+    def __init__(self, chosen: dict[str, Probe]) -> None:
+        self.places: dict[int, None] = {}
+        of = {name: getattr(probe, "of", None) for name, probe in chosen.items()}
+        self.counted = {name: place for name, place in of.items() if isinstance(place, int)}
+
+    def __call__(self, place: int, error: Exception) -> None:
+        self.places[place] = None
+        for name, last in self.counted.items():
+            if place <= last:
+                raise UsageError(f"{name}.of={last} counts images, and image {place} cannot be read: {error}")
 
 
 class _Progress:

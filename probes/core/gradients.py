@@ -10,6 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from model_zoo.adapter import Adapter
+from probes.core.precision import full_precision
 from probes.core.targets import Score, Target
 
 OnLayer = Callable[[int, Tensor, Tensor], None]
@@ -17,8 +18,8 @@ OnLayer = Callable[[int, Tensor, Tensor], None]
 
 @contextmanager
 def gradient_pass(adapter: Adapter) -> Iterator[None]:
-    """Gradients on, whatever the caller runs under, and nobody else on the model meanwhile."""
-    with adapter.lock, torch.inference_mode(False), torch.enable_grad():
+    """Gradients on, in the model's own type, whatever the caller runs under; nobody else on the model meanwhile."""
+    with adapter.lock, torch.inference_mode(False), torch.enable_grad(), full_precision(adapter):
         yield
 
 

@@ -1,11 +1,13 @@
 """Sums of the unbiased HSIC over minibatches, from U-centred Gram matrices."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from probes.core.moments import Moments
 
 CONSTANT = 1e-12
 """Below this part of the squared length, what is left after centring is rounding: all images look the same there."""
@@ -13,24 +15,17 @@ CONSTANT = 1e-12
 
 @dataclass
 class Sums:
-    """Sums over minibatches: the three HSICs; of each minibatch's own CKA how many, their sum and squared deviation."""
+    """Sums over minibatches: the three HSICs, and the moments of each minibatch's own CKA."""
 
     minibatches: int = 0
     images: int = 0
     cross: Any = 0.0  # (a, b)
     own_a: Any = 0.0
     own_b: Any = 0.0
-    counts: Any = 0.0
-    ratios: Any = 0.0
-    deviations: Any = 0.0
+    single: Moments = field(default_factory=Moments)
 
     def __add__(self, other: "Sums") -> "Sums":
-        names = [name for name in vars(self) if name != "deviations"]
-        total = Sums(**{name: getattr(self, name) + getattr(other, name) for name in names})
-        each, rest = np.maximum(self.counts, 1), np.maximum(other.counts, 1)
-        weight = self.counts * other.counts / np.maximum(total.counts, 1)
-        total.deviations = self.deviations + other.deviations + (self.ratios / each - other.ratios / rest) ** 2 * weight
-        return total
+        return Sums(**{name: getattr(self, name) + getattr(other, name) for name in vars(self)})
 
     @classmethod
     def of(cls, a: np.ndarray, b: np.ndarray) -> "Sums":
@@ -39,13 +34,7 @@ class Sums:
         left, right = a.reshape(len(a), -1) / np.sqrt(n * (n - 3)), b.reshape(len(b), -1) / np.sqrt(n * (n - 3))
         cross, own_a, own_b = left @ right.T, (left**2).sum(1), (right**2).sum(1)
         ratio = ratio_of(cross, own_a, own_b)
-        known = np.isfinite(ratio)
-        return cls(1, n, cross, own_a, own_b, known.astype(float), np.where(known, ratio, 0.0))
-
-    def deviation(self) -> np.ndarray:
-        """Standard deviation of the CKA of single minibatches (a, b); NaN where there is one or none."""
-        counts = np.where(self.counts > 1, self.counts, np.nan)
-        return np.sqrt(self.deviations / (counts - 1))
+        return cls(1, n, cross, own_a, own_b, Moments.of(ratio[None], np.isfinite(ratio)[None]))
 
 
 def u_centred_gram(held: dict[int, Tensor]) -> np.ndarray:

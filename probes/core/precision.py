@@ -34,6 +34,11 @@ def autocast(adapter: Adapter, chosen: Chosen) -> AbstractContextManager[object]
     return torch.autocast(adapter.device.type, torch.bfloat16, enabled=chosen == "bfloat16")
 
 
+def full_precision(adapter: Adapter) -> AbstractContextManager[object]:
+    """Keeps a run's autocast away from gradients and from the probes' own arithmetic: all is float32 at least."""
+    return torch.autocast(adapter.device.type, enabled=False)
+
+
 @cache
 def cpu_gain() -> float:
     """How many times faster this CPU multiplies in bfloat16 than in float32: tokens × width by width × 4 width."""

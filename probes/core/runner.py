@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from model_zoo.adapter import Adapter
-from model_zoo.images import ImageSource
+from model_zoo.images import ImageError, ImageSource
 from probes.core.attention import Attention, AttentionRows
 from probes.core.base import PairProbe, Probe
 from probes.core.capture import Batch, Tokens, Weights, forward, same_device
@@ -21,6 +21,7 @@ from probes.core.precision import Dtype, autocast, choose
 
 Results = dict[str, dict[str, xr.Dataset]]
 Progress = Callable[[int, int], None]
+Unreadable = Callable[[int, ImageError], None]
 
 
 def run(
@@ -31,6 +32,7 @@ def run(
     batch_size: int = 8,
     dtype: Dtype = "auto",
     on_progress: Progress | None = None,
+    on_unreadable: Unreadable | None = None,
 ) -> Results:
     """Fold every probe over the images, for every model.
 
@@ -42,12 +44,18 @@ def run(
         images: the images; opened when needed.
         probes: name to probe.
         batch_size: images in a forward pass.
-        dtype: ``float32``, ``bfloat16`` (autocast) or ``auto``, see `probes.core.precision.choose`.
+        dtype: of forward passes: ``float32``, ``bfloat16`` (autocast) or ``auto``, see `probes.core.precision.choose`.
+            Gradients are taken in float32. Every result's attribute ``dtype`` says which it was.
         on_progress: called with images×models done and in all; it may raise to cancel.
+        on_unreadable: called with the place and the error of an image that cannot be opened, which is left out: the
+            others are numbered without it, and the results' attribute ``unreadable`` names it. None raises the error.
 
     Returns:
         ``result[probe][label]``, and ``result[probe][label_a+label_b]`` for every two models of a probe that compares
         models; a Dataset without variables and with ``attrs["undefined"]`` where a probe is not defined for a model.
+
+    Raises:
+        ImageError: an image cannot be opened and ``on_unreadable`` is None, or none can.
     """
     if not images and any(probe.reads - {"weights"} for probe in probes.values()):
         raise ValueError("There is no image to measure; give at least one.")
@@ -56,27 +64,45 @@ def run(
     wanted = {label: adapter for label, adapter in models.items() if folds[label].needs_images}
     pairs = [_Pair(n, p, (a, b), folds) for n, p in probes.items() if p.pairs for a, b in combinations(models, 2)]
     total, done = len(images) * len(wanted), 0
-    for batch, originals, inputs in _batches(wanted, images, batch_size) if wanted else ():
+    names: list[str] = []
+    unreadable: list[str] = []
+    first: ImageError | None = None
+    for ready in _batches(wanted, images, batch_size) if wanted else ():
+        for place, error in ready.errors.items():
+            if on_unreadable is None:
+                raise error
+            on_unreadable(place, error)
+            first = first or error
+            unreadable.append(images[place].name)
+        batch = range(len(names), len(names) + len(ready.sources))
+        names += [source.name for source in ready.sources]
         for label, adapter in wanted.items():
-            with torch.inference_mode(), autocast(adapter, chosen[label]):
-                masks = [images[i].mask for i in batch]
-                folds[label].take(Batch(adapter, batch, same_device(adapter, inputs[label]), originals, masks))
-            done += len(batch)
+            if batch:
+                with torch.inference_mode(), autocast(adapter, chosen[label]):
+                    folds[label].take(ready.of(label, adapter, batch))
+            done += len(ready.sources) + len(ready.errors)
             if on_progress:
                 on_progress(done, total)
-        for pair in pairs:
+        for pair in pairs if batch else ():
             pair.update()
-    names = [source.name for source in images]
+    if unreadable and not names:
+        raise ImageError(f"None of the {len(images)} images can be read. {first}")
     results: Results = {name: {} for name in probes}
     for label, fold in folds.items():
         for name, dataset in fold.compute().items():
             if "image" in dataset.dims:
                 dataset = dataset.assign_coords(image_name=("image", [names[i] for i in dataset["image"].values]))
             reference = models[label].reference
-            dataset.attrs |= {"model": reference.source if reference else label, "dtype": chosen[label]}
+            dtype = chosen[label] if probes[name].autocasts else "float32"
+            dataset.attrs |= {"model": reference.source if reference else label, "dtype": dtype}
+            if unreadable and probes[name].reads != {"weights"}:
+                dataset.attrs["unreadable"] = unreadable
             results[name][label] = dataset
     for pair in pairs:
-        results[pair.name]["+".join(pair.labels)] = pair.compute(results[pair.name])
+        compared = pair.compute(results[pair.name])
+        if unreadable:
+            compared.attrs["unreadable"] = unreadable
+        results[pair.name]["+".join(pair.labels)] = compared
     return results
 
 
@@ -97,17 +123,38 @@ def bfloat16_differences(
     }
 
 
-def _batches(
-    models: Mapping[str, Adapter], images: Sequence[ImageSource], size: int
-) -> Iterator[tuple[range, list[Image.Image], dict[str, Tensor]]]:
-    """Batches with their inputs for every model; one batch is prepared ahead."""
+@dataclass(frozen=True)
+class _Ready:
+    """Images opened for a batch, their inputs for every model, and the errors of those that cannot be, by place."""
 
-    def prepare(batch: range) -> tuple[range, list[Image.Image], dict[str, Tensor]]:
-        originals = [images[i].open() for i in batch]
+    sources: list[ImageSource]
+    originals: list[Image.Image]
+    inputs: dict[str, Tensor]
+    errors: dict[int, ImageError]
+
+    def of(self, label: str, adapter: Adapter, images: range) -> Batch:
+        masks = [source.mask for source in self.sources]
+        return Batch(adapter, images, same_device(adapter, self.inputs[label]), self.originals, masks)
+
+
+def _batches(models: Mapping[str, Adapter], images: Sequence[ImageSource], size: int) -> Iterator[_Ready]:
+    """Batches in the order of the images; one is prepared ahead."""
+
+    def prepare(batch: range) -> _Ready:
+        opened: list[tuple[ImageSource, Image.Image]] = []
+        errors: dict[int, ImageError] = {}
+        for place in batch:
+            try:
+                opened.append((images[place], images[place].open()))
+            except ImageError as error:
+                errors[place] = error
+        originals = [image for _, image in opened]
         inputs = {
-            label: torch.stack([adapter.preprocess(image) for image in originals]) for label, adapter in models.items()
+            label: torch.stack([adapter.preprocess(image) for image in originals])
+            for label, adapter in models.items()
+            if originals
         }
-        return batch, originals, inputs
+        return _Ready([source for source, _ in opened], originals, inputs, errors)
 
     ranges = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
     with ThreadPoolExecutor(1, thread_name_prefix="images") as pool:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from model_zoo.adapter import Adapter, ModelSpec
 from model_zoo.images import ImageError, ImageSource, sources
+from probes.core.precision import full_precision
 
 Of = str | ImageSource
 EITHER = "top-or-similarity"
@@ -119,7 +120,7 @@ def resolve(adapter: Adapter, target: str, of: Of | None) -> Target:
         module: Any = adapter.module
         weight = next(module.parameters())
         inputs = adapter.preprocess(source.open()).unsqueeze(0).to(weight.device, weight.dtype)
-        with adapter.lock, torch.inference_mode(False), torch.no_grad():
+        with adapter.lock, torch.inference_mode(False), torch.no_grad(), full_precision(adapter):
             features = module.forward_head(module.forward_features(inputs), pre_logits=True)
         return Target(reference=features.flatten(1).float() if features.dtype.itemsize < 4 else features.flatten(1))
     if target == "top":

@@ -14,9 +14,11 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from model_zoo import checkpoints
+from model_zoo import checkpoints, weight_files
+from model_zoo.loading import load
 from model_zoo.reference import ModelError
 
 State = dict[str, Tensor]
@@ -243,7 +245,7 @@ def test_an_archive_that_does_not_fit_names_what_differs(tmp_path: Path, vit: St
     }
     lacking = {key: value for key, value in arrays.items() if "encoderblock_11/" not in key}
     cases = (
-        (deeper, "vit_tiny_patch16_224", "unknown encoderblock_12"),
+        (deeper, "vit_tiny_patch16_224", "unknown Transformer/encoderblock_12/"),
         (lacking, "vit_tiny_patch16_224", "lacks Transformer/encoderblock_11/"),
         (arrays, "test_vit", "does not fit"),
         (arrays, "swin_tiny_patch4_window7_224", "plain vision transformers only"),
@@ -334,7 +336,7 @@ def test_a_checkpoint_that_does_not_fit_names_the_first_keys(tmp_path: Path, sta
 def test_too_large_a_file_is_refused_before_it_is_read(
     tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "LARGEST_FILE", 2**20)
+    monkeypatch.setattr(weight_files, "LARGEST_FILE", 2**20)
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(ModelError, match=r"holds .* GiB, more than"):
         checkpoints.create(NAME, tmp_path / "w.pth")
@@ -349,3 +351,148 @@ def test_timm_does_not_keep_a_second_copy_of_the_weights(tmp_path: Path, state: 
     torch.save(state, tmp_path / "w.pth")
     model = checkpoints.create(NAME, tmp_path / "w.pth")
     assert not any(isinstance(value, (dict, Tensor)) for value in model.pretrained_cfg.values())
+
+
+# Architecture, and the size that the file was made at.
+SAVED_AT = [
+    ("vit_tiny_patch16_224", 384),
+    ("vit_tiny_patch16_224", 96),
+    ("vit_tiny_patch16_224", 224),
+    ("vit_tiny_patch16_224", (96, 160)),
+    ("deit_tiny_distilled_patch16_224", 96),
+    ("cait_xxs24_224", 96),
+    ("beit_base_patch16_224", 96),
+    ("vit_base_patch16_siglip_224", 96),
+    ("vit_small_patch14_reg4_dinov2", 224),
+]
+
+
+@pytest.mark.parametrize(("name", "size"), SAVED_AT, ids=[f"{name}-{size}" for name, size in SAVED_AT])
+def test_a_file_saved_at_the_size_asked_for_is_the_model_it_was_saved_from(
+    tmp_path: Path, name: str, size: int | tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    original = timm.create_model(name, img_size=size).eval()
+    with torch.no_grad():
+        for key, parameter in original.named_parameters():
+            if "pos_embed" in key or "bias_table" in key:
+                parameter.normal_()
+    save_file(original.state_dict(), tmp_path / "w.safetensors")
+    adapter = load(f"timm:{name}@{tmp_path}/w.safetensors", image_size=size, device="cpu")
+    sides = size if isinstance(size, tuple) else (size, size)
+    assert adapter.spec.input_size == sides
+    assert_same(adapter.module, original.state_dict())
+    image = torch.randn(1, 3, *sides)
+    with torch.inference_mode():
+        assert torch.equal(adapter.module(image), original(image))
+
+
+def test_googles_archive_saved_at_the_size_asked_for(tmp_path: Path) -> None:
+    original = timm.create_model("vit_tiny_patch16_224", img_size=384, num_classes=5)
+    with torch.no_grad():
+        assert isinstance(original.pos_embed, nn.Parameter)
+        original.pos_embed.normal_()
+    np.savez(tmp_path / "vit.npz", **google_archive(original.state_dict(), 3))
+    adapter = load(f"timm:vit_tiny_patch16_224@{tmp_path}/vit.npz", image_size=384, device="cpu")
+    assert_same(adapter.module, original.state_dict())
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "cait_xxs24_224"])
+def test_a_file_of_another_size_is_interpolated_once_to_the_native_one(tmp_path: Path, name: str) -> None:
+    original = timm.create_model(name, img_size=96)
+    with torch.no_grad():
+        original.pos_embed.normal_()  # type: ignore[operator, union-attr]
+    state = original.state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    adapter = load(f"timm:{name}@{tmp_path}/w.safetensors", device="cpu")
+    assert adapter.spec.input_size == (224, 224)
+    prefix = state["pos_embed"].shape[1] - 36
+    once = resample_abs_pos_embed(state["pos_embed"], new_size=[14, 14], num_prefix_tokens=prefix)
+    assert_same(adapter.module, state | {"pos_embed": once})
+
+
+def test_a_window_family_is_resized_after_it_is_built(tmp_path: Path) -> None:
+    name = "swin_tiny_patch4_window7_224"
+    save_file(timm.create_model(name).state_dict(), tmp_path / "w.safetensors")
+    adapter = load(f"timm:{name}@{tmp_path}/w.safetensors", image_size=256, device="cpu")
+    assert adapter.spec.layers[0].window == (8, 8), "windows that grow with the grid are set_input_size's"
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_classifier_behind_a_representation_layer_is_left_out_and_said(
+    tmp_path: Path, state: State, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = {"pre_logits.fc.weight": torch.randn(64, 64), "pre_logits.fc.bias": torch.randn(64)}
+    torch.save(under(prefix, state | layer), tmp_path / "old.pth")
+    model = checkpoints.create(NAME, tmp_path / "old.pth")
+    assert model.num_classes == 0
+    assert_same(model, headless(state))
+    assert "old.pth: its classifier reads a representation layer" in caplog.text
+
+
+def test_an_archives_classifier_behind_a_representation_layer_is_left_out_and_said(
+    tmp_path: Path, vit: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = {"pre_logits/kernel": np.zeros((192, 192), np.float32), "pre_logits/bias": np.zeros(192, np.float32)}
+    np.savez(tmp_path / "old.npz", **google_archive(vit, 3), **layer)
+    model = checkpoints.create("vit_tiny_patch16_224", tmp_path / "old.npz")
+    assert_same(model, headless(vit))
+    assert "old.npz: its classifier reads a representation layer" in caplog.text
+
+
+@pytest.mark.parametrize("prefix", ["", "opt/target/"])
+def test_an_archives_unknown_names_are_refused_by_name(tmp_path: Path, vit: State, prefix: str) -> None:
+    arrays = {prefix + key: value for key, value in google_archive(vit, 3).items()}
+    first = {prefix + "AAA/first": np.zeros(3, np.float32)}  # the one at the start of the file
+    last = {prefix + "Transformer/foo/kernel": np.zeros(3, np.float32)}
+    np.savez(tmp_path / "vit.npz", **first, **arrays, **last)
+    with pytest.raises(ModelError, match=f"unknown {prefix}AAA/first, {prefix}Transformer/foo/kernel"):
+        checkpoints.create("vit_tiny_patch16_224", tmp_path / "vit.npz")
+
+
+def test_another_patch_size_is_refused_and_not_resampled(tmp_path: Path, state: State) -> None:
+    torch.save(state | {"patch_embed.proj.weight": torch.randn(64, 3, 14, 14)}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="patches have 14x14 pixels instead of 16x16"):
+        checkpoints.create(NAME, tmp_path / "w.pth")
+
+
+def test_no_usable_weight_is_refused(tmp_path: Path) -> None:
+    save_file({}, tmp_path / "empty.safetensors")
+    torch.save({"decoder_pos_embed": torch.zeros(1, 3, 4)}, tmp_path / "decoder.pth")
+    for file in ("empty.safetensors", "decoder.pth"):
+        with pytest.raises(ModelError, match=f"{file} holds no weights of an encoder"):
+            checkpoints.create("vit_tiny_patch16_224", tmp_path / file)
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        (torch.full((64,), torch.nan), r"NaN or infinite weights \(norm\.weight\)"),
+        (torch.tensor([torch.inf] + [1.0] * 63), r"NaN or infinite weights \(norm\.weight\)"),
+        (torch.full((64,), 1e300, dtype=torch.float64), r"NaN or infinite weights \(norm\.weight\)"),
+        (torch.zeros(64, dtype=torch.complex64), r"norm\.weight is complex64"),
+        (torch.zeros(64, dtype=torch.int64), r"norm\.weight is int64"),
+        (torch.zeros(64, dtype=torch.bool), r"norm\.weight is bool"),
+        (torch.zeros(64).to_sparse(), r"w\.pth .* plain (tensors|values)"),
+        (torch.zeros(64, device="meta"), r"without plain values \(norm\.weight\)"),
+    ],
+    ids=["nan", "infinite", "overflow", "complex", "integer", "boolean", "sparse", "meta"],
+)
+def test_weights_that_are_no_real_numbers_are_refused(tmp_path: Path, state: State, odd: Tensor, said: str) -> None:
+    torch.save(state | {"norm.weight": odd}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=said):
+        checkpoints.create(NAME, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        (np.full(192, np.inf, np.float32), r"NaN or infinite weights \(norm\.weight\)"),
+        (np.zeros(192, np.complex64), "other values than real numbers"),
+        (np.zeros(192, np.int32), "other values than real numbers"),
+    ],
+)
+def test_an_archive_of_no_real_numbers_is_refused(tmp_path: Path, vit: State, odd: np.ndarray, said: str) -> None:
+    np.savez(tmp_path / "vit.npz", **google_archive(vit, 3) | {"Transformer/encoder_norm/scale": odd})
+    with pytest.raises(ModelError, match=said):
+        checkpoints.create("vit_tiny_patch16_224", tmp_path / "vit.npz")

@@ -19,6 +19,9 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+from model_zoo import hub as hub_module
+from model_zoo.reference import ModelError
+
 ROOT = Path(__file__).parents[2]
 MODEL = "timm:test_vit.r160_in1k"
 # Loads the model and prints what became of it, with the progress that was told on the way.
@@ -45,6 +48,7 @@ class Hub:
     silent: bool = False  # the connection stands, and nothing comes
     status: int = 200
     pause: float = 0.0  # seconds before each piece
+    served: bytes | None = None  # what comes instead of the content whose ETag is told
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     address: str = ""
 
@@ -77,7 +81,7 @@ def hub(content: bytes) -> Iterator[Hub]:
             start = int(span.removeprefix("bytes=").partition("-")[0]) if span else 0
             known = self.path == "/timm/test_vit.r160_in1k/resolve/main/model.safetensors"
             status = state.status if known or state.status != 200 else 404
-            piece = state.content[start:] if status == 200 else b""
+            piece = (state.served or state.content)[start:] if status == 200 else b""
             self.send_response(206 if span and status == 200 else status)
             self.send_header("ETag", f'"{hashlib.sha256(state.content).hexdigest()}"')
             self.send_header("X-Repo-Commit", "0" * 40)
@@ -201,3 +205,62 @@ def test_a_refusal_is_told(hub: Hub, load: Any) -> None:
     assert "refused" in said
     assert "403" in said
     assert seconds < 10
+
+
+def half_of_it_lost(content: bytes) -> bytes:
+    """As many bytes, and a header that can be read."""
+    half = len(content) // 2
+    return content[:half] + b"\xff" * (len(content) - half)
+
+
+def assert_names_what_to_delete(said: Any, content: bytes, tmp_path: Path) -> Path:
+    digest = hashlib.sha256(content).hexdigest()
+    link, blob = (tmp_path / "cache").rglob("model.safetensors"), (tmp_path / "cache").rglob(digest)
+    paths = [*link, *blob]
+    assert len(paths) == 2
+    assert isinstance(said, str)
+    assert "damaged" in said
+    assert all(str(path) in said for path in paths)
+    assert "\n" not in said
+    for path in paths:
+        assert path.is_relative_to(tmp_path)
+    return paths[1]
+
+
+def test_a_download_is_compared_with_its_etag(hub: Hub, load: Any, content: bytes, tmp_path: Path) -> None:
+    hub.served = half_of_it_lost(content)
+    said, _, _ = load(hub.address)
+    blob = assert_names_what_to_delete(said, content, tmp_path)
+
+    hub.served = None
+    said, _, _ = load(hub.address)
+    assert_names_what_to_delete(said, content, tmp_path)  # still there, and still no result
+    next((tmp_path / "cache").rglob("model.safetensors")).unlink()
+    blob.unlink()
+    said, _, _ = load(hub.address)
+    assert said == expected(content, tmp_path)
+
+
+def test_a_file_that_was_damaged_in_the_cache_is_told(hub: Hub, load: Any, content: bytes, tmp_path: Path) -> None:
+    said, _, _ = load(hub.address)
+    assert said == expected(content, tmp_path)
+    blob = next((tmp_path / "cache").rglob(hashlib.sha256(content).hexdigest()))
+    blob.write_bytes(half_of_it_lost(content))
+    said, _, _ = load(hub.address)
+    assert_names_what_to_delete(said, content, tmp_path)
+
+
+def test_a_cached_file_is_compared_once_and_again_when_it_changed(tmp_path: Path) -> None:
+    content = b"weights" * 1000
+    blob = tmp_path / hashlib.sha256(content).hexdigest()
+    link = tmp_path / "model.safetensors"
+    link.symlink_to(blob)
+    blob.write_bytes(content)
+    os.utime(blob, ns=(10**18, 10**18))
+    hub_module._verify(link, "a/b")
+    blob.write_bytes(content[::-1])
+    os.utime(blob, ns=(10**18, 10**18))
+    hub_module._verify(link, "a/b")  # the same size and time: not read again
+    os.utime(blob, ns=(10**18, 10**18 + 1))
+    with pytest.raises(ModelError, match="damaged"):
+        hub_module._verify(link, "a/b")

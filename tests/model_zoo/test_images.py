@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from model_zoo import images
-from model_zoo.images import ImageError, check_image, open_image, printable, sources
+from model_zoo.command_line import printable
+from model_zoo.images import ImageError, check_image, open_image, sources
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from model_zoo import loading
 from model_zoo.adapter import Adapter
 from model_zoo.catalog import CATALOG, CatalogEntry
 from model_zoo.loading import Zoo, load
+from model_zoo.memory import is_out_of_memory
 from model_zoo.reference import ModelError
 
 SMALL = "timm:test_vit@random:0"
@@ -309,3 +311,65 @@ def test_many_threads_keep_the_budget_and_the_leases() -> None:
     left = zoo.loaded()
     assert sum(model.bytes for model in left) <= 2 * BYTES
     assert not any(model.in_use for model in left)
+
+
+def test_a_model_beyond_the_budget_is_refused_before_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    create = timm.create_model
+
+    def noted(name: str, **options: Any) -> Any:
+        model = create(name, **options)
+        built.append(next(model.parameters()).device.type)
+        return model
+
+    monkeypatch.setattr(timm, "create_model", noted)
+    said = (
+        r"vit_7b_patch16_dinov3-random-0 has 6,716 million parameters, which take 26\.9 GB, and there are 2\.0 GB for "
+        r"models: choose a smaller one\."
+    )
+    with (
+        pytest.raises(ModelError, match=said),
+        Zoo(2 * 10**9, device="cpu").lease("timm:vit_7b_patch16_dinov3@random:0"),
+    ):
+        pass
+    with pytest.raises(ModelError, match=said):
+        load("timm:vit_7b_patch16_dinov3@random:0", device="cpu", budget_bytes=2 * 10**9)
+    assert set(built) <= {"meta"}
+
+
+def test_a_model_of_just_the_budget_is_loaded_and_one_of_the_hub_is_refused_before_it_is_fetched() -> None:
+    assert load(SMALL, device="cpu", budget_bytes=BYTES).bytes == BYTES
+    with pytest.raises(ModelError, match="choose a smaller one"):
+        load(SMALL, device="cpu", budget_bytes=BYTES - 1)
+    with pytest.raises(ModelError, match=r"vit_7b_patch16_dinov3\.lvd1689m has .* choose a smaller one"):
+        load("timm:vit_7b_patch16_dinov3.lvd1689m", device="cpu", budget_bytes=10**9)
+
+
+def test_room_is_made_for_a_model_of_timm_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    zoo = Zoo(BYTES, device="cpu")
+    a, b = texts(2)
+    with zoo.lease(a):
+        pass
+    kept: list[list[str]] = []
+    original = loading.load
+
+    def look(*arguments: Any, **options: Any) -> Adapter:
+        kept.append([model.key for model in zoo.loaded()])
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(loading, "load", look)
+    with zoo.lease(b):
+        assert kept == [[]]
+
+
+def test_running_out_of_the_hosts_memory_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: Any, **__: Any) -> None:
+        torch.empty(2**60)  # torch's own refusal
+
+    with pytest.raises(RuntimeError) as plain:
+        exhausted()
+    assert is_out_of_memory(plain.value)
+    assert not is_out_of_memory(RuntimeError("size mismatch"))
+    monkeypatch.setattr(loading, "_create", exhausted)
+    with pytest.raises(ModelError, match=r"test_vit-random-0 does not fit into the memory that is left"):
+        load(SMALL, device="cpu")

@@ -12,6 +12,7 @@ import xarray as xr
 from PIL import Image
 
 from model_zoo.adapter import Adapter
+from model_zoo.command_line import printable
 from model_zoo.loading import load
 from probes.core.command import main
 from tests.probes.families import noise
@@ -201,3 +202,75 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert entries["attention-maps"]["parameters"] == {"query": "cls", "layers": "all"}
     assert main(["list"]) == 0
     assert "attention-statistics" in capsys.readouterr().out
+
+
+BROKEN = ("0-first.png", "broken\x1b[31m.png", "é\nnew.png")
+
+
+@pytest.fixture
+def folder(photo: Path, tmp_path: Path) -> Path:
+    """Five images; three more that are none, one of them the first."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(5):
+        Image.open(photo).resize((64, 48)).rotate(30 * i).save(folder / f"good-{i}.png")
+    for name in BROKEN:
+        (folder / name).write_bytes(b"no image")
+    return folder
+
+
+def arguments_for(folder: Path, out: Path, *more: str) -> list[str]:
+    model = f"a={TINY}@random:0"
+    return ["run", "--model", model, "--images", str(folder), "--image-size", "32x32", "--out", str(out), *more]
+
+
+def test_unreadable_images_are_left_out_and_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As if they were not there, whatever the size of a batch, except for what is said of them."""
+    probes = ["--probe", "attention-maps", "--probe", "attention-distance", "--probe", "patch-filters"]
+    assert main(arguments_for(folder, tmp_path / "all.zarr", *probes, "--batch-size", "2")) == 0
+    error = capsys.readouterr().err
+    assert "3 of 8 images cannot be read: 0-first.png, broken\\x1b[31m.png, é\\nnew.png." in error
+    assert "\x1b" not in error
+    for name in BROKEN:
+        (folder / name).unlink()
+    assert main(arguments_for(folder, tmp_path / "good.zarr", *probes)) == 0
+    assert "cannot be read" not in capsys.readouterr().err
+    for probe in ("attention-maps", "attention-distance", "patch-filters"):
+        found, expected = (xr.open_zarr(tmp_path / f"{n}.zarr", group=f"{probe}/a").load() for n in ("all", "good"))
+        named = found.attrs.pop("unreadable", [])
+        assert [printable(name) for name in named] == ([] if probe == "patch-filters" else [*map(printable, BROKEN)])
+        assert "unreadable" not in expected.attrs
+        assert found.attrs == expected.attrs
+        xr.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_strict_refuses_before_any_work(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.zarr"
+    assert main(arguments_for(folder, out, "--probe", "attention-maps", "--strict")) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "3 of 8 images cannot be read: 0-first.png, " in error
+    assert "loading" not in error
+    assert not out.exists()
+    for name in BROKEN:
+        (folder / name).unlink()
+    assert main(arguments_for(folder, out, "--probe", "attention-maps", "--strict")) == 0
+
+
+def test_all_unreadable_is_wrong_input(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in folder.glob("good-*"):
+        path.unlink()
+    assert main(arguments_for(folder, tmp_path / "out.zarr", "--probe", "attention-maps")) == 2
+    assert "None of the 3 images can be read" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_an_image_that_is_counted_to_must_not_shift(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Image 1 of the folder would become another one without the first."""
+    asked = ["--probe", "patch-similarity", "--param", "patch-similarity.of=1"]
+    assert main(arguments_for(folder, tmp_path / "out.zarr", *asked)) == 2
+    assert "patch-similarity.of=1 counts images, and image 0 cannot be read" in capsys.readouterr().err

@@ -8,24 +8,28 @@ labelled images of one's own: what applies to them.
 
 import argparse
 import csv
-import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from model_zoo.adapter import Adapter
 from model_zoo.catalog import CATALOG, MASKED
-from model_zoo.features import BATCH, extract, fit_linear, head_iou, knn_top1
+from model_zoo.features import BATCH, extract, fit_linear, knn_top1
 from model_zoo.images import ImageError, ImageSource, sources
 from model_zoo.reference import ModelError
 from model_zoo.scenes import CLASSES, PROBE_BANK_SEED, Scenes
+from probes.core import unreadable
+from probes.core.capture import Batch, same_device
+from probes.saliency_score import SaliencyScore
 
 BANK = 2000
 """Scenes on which k-NN and linear probes stand."""
@@ -51,6 +55,7 @@ class Measured:
         shape_decided, surface_decided: how many decisions of each kind that stands on.
         iou: mean intersection over union of the best last-block head's mass mask (tau 0.6) and the true mask.
         head: that head, counted from 0, chosen on other scenes.
+        unreadable: names of the images that cannot be read and are not among the n; None where all can.
     """
 
     n: int
@@ -65,16 +70,35 @@ class Measured:
     surface_decided: int | None = None
     iou: float | None = None
     head: int | None = None
+    unreadable: list[str] | None = None
 
 
 @dataclass(frozen=True)
-class _Known:
-    """Images as the model takes them, with their labels and, of scenes, masks at its input size and surfaces."""
+class _Shown:
+    """A batch on its way through the model, with its labels and, of scenes, the classes that surfaces belong to."""
 
-    images: Tensor
+    batch: Batch
     labels: Tensor
-    masks: Tensor | None = None
     surfaces: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What is kept of images; their pixels are not.
+
+    Attributes:
+        features: (images, channels) of one kind.
+        labels, surfaces: (images,).
+        order: (images, up to 5), the classifier's first answers.
+        iou: (images, heads) of the first images; None where the model has no attention to outline with.
+    """
+
+    kind: str
+    features: Tensor
+    labels: Tensor
+    surfaces: Tensor | None
+    order: Tensor | None
+    iou: np.ndarray | None
 
 
 def evaluate_scenes(adapter: Adapter, count: int, bank_size: int = BANK, kind: str | None = None) -> Measured:
@@ -90,33 +114,33 @@ def evaluate_scenes(adapter: Adapter, count: int, bank_size: int = BANK, kind: s
     Note:
         A high figure here says that ten shapes on painted backgrounds are told apart, nothing of photographs.
     """
-    held_out = _scenes(adapter, Scenes(), count)
-    bank = _scenes(adapter, Scenes(seed=PROBE_BANK_SEED), bank_size)
-    conflict = _scenes(adapter, Scenes(cue_conflict=True), (count + 1) // 2)
-    model, knows_classes = adapter.module, adapter.spec.labels == CLASSES
-    known = extract(model, bank.images)
-    code = extract(model, held_out.images, logits=knows_classes)
-    answers = extract(model, conflict.images, logits=knows_classes)
-    kind = kind or feature_kind(adapter, known)
-    probe = fit_linear(known[kind], bank.labels)
-    linear = _share(torch.from_numpy(probe(code[kind])), held_out.labels.cpu())
+    knows_classes = adapter.spec.labels == CLASSES
+    bank = _read(adapter, _scenes(adapter, Scenes(seed=PROBE_BANK_SEED), bank_size), kind, outlined=HEAD_SCENES)
+    kind = bank.kind
+    held_out = _read(adapter, _scenes(adapter, Scenes(), count), kind, answers=knows_classes, outlined=count)
+    half = (count + 1) // 2
+    conflict = _read(adapter, _scenes(adapter, Scenes(cue_conflict=True), half), kind, answers=knows_classes)
+    probe = fit_linear(bank.features, bank.labels)
 
     top1 = top5 = None
-    if knows_classes:
-        top1, top5 = (_top(code["logits"], held_out.labels, k) for k in (1, 5))
-        decided = answers["logits"].argmax(1).cpu()
+    if held_out.order is not None and conflict.order is not None:
+        top1, top5 = (_top(held_out.order, held_out.labels, k) for k in (1, 5))
+        decided = conflict.order[:, 0]
     else:
-        decided = torch.from_numpy(probe(answers[kind]))
+        decided = torch.from_numpy(probe(conflict.features))
     assert conflict.surfaces is not None
-    for_shape = int((decided == conflict.labels.cpu()).sum())
-    for_surface = int((decided == conflict.surfaces.cpu()).sum())
-    iou, head = _saliency(adapter, bank, held_out)
+    for_shape = int((decided == conflict.labels).sum())
+    for_surface = int((decided == conflict.surfaces).sum())
+    iou = head = None
+    if bank.iou is not None and held_out.iou is not None:
+        head = int(np.nanmean(bank.iou, 0).argmax())
+        iou = float(np.nanmean(held_out.iou[:, head]))
     return Measured(
         n=count,
         top1=top1,
         top5=top5,
-        knn=knn_top1(known[kind], bank.labels, code[kind], held_out.labels, K),
-        linear=linear,
+        knn=knn_top1(bank.features, bank.labels, held_out.features, held_out.labels, K),
+        linear=_share(torch.from_numpy(probe(held_out.features)), held_out.labels),
         features=kind,
         bank=bank_size,
         shape_bias=for_shape / max(1, for_shape + for_surface),
@@ -131,31 +155,106 @@ def evaluate_images(adapter: Adapter, images: Sequence[ImageSource], names: Sequ
     """What applies to labelled images: top-1 and top-5 where every name is a class of the model, k-NN and linear.
 
     Every second image is the bank of k-NN and linear probe, the others are measured; top-1 and top-5 are over all.
+    Images that cannot be read are left out.
 
     Args:
         adapter: the model.
         images: the images.
         names: the class of each.
+
+    Raises:
+        ImageError: none can be read.
     """
-    classes = sorted(set(names))
-    batches = [torch.stack([adapter.preprocess(s.open()) for s in images[i : i + BATCH]]) for i in _starts(images)]
-    pixels = torch.cat(batches).to(adapter.device)
-    labels = torch.tensor([classes.index(name) for name in names], device=adapter.device)
-    code = extract(adapter.module, pixels)
-    kind = feature_kind(adapter, code)
-    features = code[kind]
-    knn = linear = bank = None
-    if len(classes) > 1 and len(images) >= 4 * len(classes):
+    errors: dict[int, ImageError] = {}
+    numbers = _class_numbers(adapter, names)
+    read = _read(adapter, _opened(adapter, images, errors), answers=numbers is not None)
+    classes = sorted({names[place] for place in read.labels})
+    labels = torch.tensor([classes.index(names[place]) for place in read.labels])
+    features, knn, linear, bank = read.features, None, None, None
+    if len(classes) > 1 and len(labels) >= 4 * len(classes):
         bank = len(features[::2])
         knn = knn_top1(features[::2], labels[::2], features[1::2], labels[1::2], K)
         predicted = torch.from_numpy(fit_linear(features[::2], labels[::2])(features[1::2]))
-        linear = _share(predicted, labels[1::2].cpu())
-    numbers = _class_numbers(adapter, names)
+        linear = _share(predicted, labels[1::2])
     top1 = top5 = None
-    if numbers is not None:
-        logits = _logits(adapter, pixels)
-        top1, top5 = _top(logits, numbers, 1), _top(logits, numbers, 5)
-    return Measured(n=len(images), top1=top1, top5=top5, knn=knn, linear=linear, features=kind, bank=bank)
+    if numbers is not None and read.order is not None:
+        top1, top5 = (_top(read.order, numbers[read.labels], k) for k in (1, 5))
+    return Measured(
+        n=len(labels),
+        top1=top1,
+        top5=top5,
+        knn=knn,
+        linear=linear,
+        features=read.kind,
+        bank=bank,
+        unreadable=[images[place].name for place in errors] or None,
+    )
+
+
+@torch.inference_mode()
+def _read(
+    adapter: Adapter, shown: Iterable[_Shown], kind: str | None = None, *, answers: bool = False, outlined: int = 0
+) -> _Read:
+    """Run the model over batches and keep what the figures need.
+
+    Args:
+        adapter: the model.
+        shown: the batches; each is gone before the next is made.
+        kind: of features; None chooses the one that the model's objective trains.
+        answers: keep the classifier's answers.
+        outlined: hold the heads of the first so many images against their masks, as the probe saliency-score does.
+    """
+    outline = SaliencyScore(steps=0)
+    has_heads = outlined > 0 and outline.undefined(adapter.spec) is None
+    state = outline.init(adapter.spec)
+    kept: dict[str, list[Tensor]] = {}
+    for some in shown:
+        code = extract(adapter.module, some.batch.inputs, logits=answers)
+        kind = kind or feature_kind(adapter, code)
+        parts = {"features": code[kind], "labels": some.labels}
+        if some.surfaces is not None:
+            parts["surfaces"] = some.surfaces
+        if answers:
+            parts["order"] = code["logits"].topk(min(5, code["logits"].shape[1])).indices
+        for name, part in parts.items():
+            kept.setdefault(name, []).append(part.cpu())
+        if has_heads and some.batch.images.start < outlined:
+            state = outline.update(state, some.batch)
+    assert kind is not None
+    whole = {name: torch.cat(parts) for name, parts in kept.items()}
+    iou = outline.compute(state)["iou"].values if state.numbers else None
+    return _Read(kind, whole["features"], whole["labels"], whole.get("surfaces"), whole.get("order"), iou)
+
+
+def _scenes(adapter: Adapter, scenes: Scenes, count: int) -> Iterator[_Shown]:
+    """Scenes through the model's own transform, as any picture."""
+    for start in range(0, count, BATCH):
+        numbers = range(start, min(start + BATCH, count))
+        drawn = scenes.batch(numbers)
+        pictures = [Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in drawn.images]
+        masks = [partial(np.asarray, mask) for mask in drawn.masks.numpy()]
+        yield _Shown(_batch(adapter, numbers, pictures, masks), drawn.labels, drawn.surfaces)
+
+
+def _opened(adapter: Adapter, images: Sequence[ImageSource], errors: dict[int, ImageError]) -> Iterator[_Shown]:
+    """Images whose labels are their places; notes the errors of those that cannot be read."""
+    for start in range(0, len(images), BATCH):
+        pictures = {}
+        for place in range(start, min(start + BATCH, len(images))):
+            try:
+                pictures[place] = images[place].open()
+            except ImageError as error:
+                errors[place] = error
+        if pictures:
+            places = torch.tensor(list(pictures))
+            yield _Shown(_batch(adapter, range(start, start + len(pictures)), [*pictures.values()]), places)
+    if len(errors) == len(images):
+        raise ImageError(f"None of the {len(images)} images can be read. {errors[0]}")
+
+
+def _batch(adapter: Adapter, numbers: range, pictures: list[Image.Image], masks: Sequence[Any] = ()) -> Batch:
+    inputs = torch.stack([adapter.preprocess(picture) for picture in pictures])
+    return Batch(adapter, numbers, same_device(adapter, inputs), pictures, masks)
 
 
 def feature_kind(adapter: Adapter, features: dict[str, Tensor]) -> str:
@@ -165,61 +264,12 @@ def feature_kind(adapter: Adapter, features: dict[str, Tensor]) -> str:
     return "cls" if "cls" in features and not masked else "mean"
 
 
-def _scenes(adapter: Adapter, scenes: Scenes, count: int) -> _Known:
-    """Scenes as ``scenes:N`` shows them, 224 px, resized to the model's input."""
-    mean = torch.tensor(adapter.config["mean"], device=adapter.device)[:, None, None]
-    std = torch.tensor(adapter.config["std"], device=adapter.device)[:, None, None]
-    small = _rendered(scenes, count, adapter.input_size)
-    assert small.masks is not None
-    assert small.surfaces is not None
-    device = adapter.device
-    images = (small.images.to(device).float() / 255 - mean) / std
-    return _Known(images, small.labels.to(device), small.masks.to(device), small.surfaces.to(device))
-
-
-@functools.lru_cache(maxsize=3)
-def _rendered(scenes: Scenes, count: int, size: tuple[int, int]) -> _Known:
-    """Scenes as bytes at a model's input size, kept for the next model."""
-    images, masks, labels, surfaces = [], [], [], []
-    for start in range(0, count, BATCH):
-        batch = scenes.batch(range(start, min(start + BATCH, count)))
-        # On bytes and the CPU, where torch resizes as Pillow does in the model's own transform, within a level of 255.
-        images.append(F.interpolate(batch.images, size=size, mode="bicubic", antialias=True))
-        share = F.interpolate(batch.masks[:, None].float(), size=size, mode="bilinear", antialias=True)
-        masks.append(share[:, 0] > 0.5)
-        labels.append(batch.labels)
-        surfaces.append(batch.surfaces)
-    return _Known(torch.cat(images), torch.cat(labels), torch.cat(masks), torch.cat(surfaces))
-
-
-def _saliency(adapter: Adapter, bank: _Known, held_out: _Known) -> tuple[float | None, int | None]:
-    assert bank.masks is not None
-    assert held_out.masks is not None
-    tried = head_iou(adapter.module, bank.images[:HEAD_SCENES], bank.masks[:HEAD_SCENES])
-    if tried is None:
-        return None, None
-    head = int(tried.mean(0).argmax())
-    measured = head_iou(adapter.module, held_out.images, held_out.masks)
-    assert measured is not None
-    return measured[:, head].mean().item(), head
-
-
-@torch.no_grad()
-def _logits(adapter: Adapter, images: Tensor) -> Tensor:
-    return torch.cat([adapter.module(batch).float() for batch in images.split(BATCH)])
-
-
-def _top(logits: Tensor, labels: Tensor, k: int) -> float:
-    best = logits.topk(min(k, logits.shape[1]), dim=1).indices
-    return (best == labels[:, None].to(best.device)).any(1).float().mean().item()
+def _top(order: Tensor, labels: Tensor, k: int) -> float:
+    return (order[:, :k] == labels[:, None]).any(1).float().mean().item()
 
 
 def _share(predicted: Tensor, labels: Tensor) -> float:
     return (predicted == labels).float().mean().item()
-
-
-def _starts(images: Sequence[ImageSource]) -> range:
-    return range(0, len(images), BATCH)
 
 
 def _class_numbers(adapter: Adapter, names: Sequence[str]) -> Tensor | None:
@@ -265,6 +315,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", type=Path, help="a file of lines image,class; otherwise folders name the classes")
     parser.add_argument("--features", choices=("cls", "mean"), help="for k-NN and linear probe on scenes")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--strict", action="store_true", help="measure nothing if one of the images cannot be read")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -280,6 +331,8 @@ def run(args: argparse.Namespace) -> int:
         if is_scenes and args.labels:
             raise ImageError("Scenes know their own labels: leave out --labels.")
         names = [] if is_scenes else read_labels(found, args.labels)
+        if args.strict:
+            unreadable.refuse(found)
         adapter = load(args.model, device=args.device)
         if is_scenes:
             measured = evaluate_scenes(adapter, len(found), kind=args.features)
@@ -291,6 +344,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyError as error:
         print(f"evaluate: the model has no {error} features; use --features mean", file=sys.stderr)
         return 2
+    unreadable.report(measured.unreadable or (), len(found))
     figures: dict[str, Any] = {"model": args.model, "images": args.images} | vars(measured)
     if args.json:
         print(json.dumps(figures, indent=1))

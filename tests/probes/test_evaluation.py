@@ -3,24 +3,26 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import timm
 import torch
 from PIL import Image
-from torch import nn
 
 from model_zoo.__main__ import main
 from model_zoo.adapter import Adapter
 from model_zoo.catalog import CATALOG
-from model_zoo.evaluation import evaluate_scenes, read_labels
-from model_zoo.features import extract, fit_linear, head_iou, knn_top1, last_attention, mass_mask
-from model_zoo.images import ImageError, sources
+from model_zoo.features import BATCH
+from model_zoo.images import ImageError, ImageSource, sources
 from model_zoo.loading import load
 from model_zoo.scenes import Scenes
 from model_zoo.training.config import TrainConfig
 from model_zoo.training.recipes import RECIPES
+from probes.core.evaluation import _scenes, evaluate_images, evaluate_scenes, read_labels
+from probes.core.runner import run
+from probes.saliency_score import SaliencyScore
 
 SHIPPED = [key for key, entry in CATALOG.items() if entry.weights == "shipped"]
 
@@ -67,95 +69,6 @@ def test_a_cards_figures_are_found_again():
         assert abs(found - stated) <= 4 * deviation * math.sqrt(1 / n - 1 / 2000)
     assert measured.top5 > measured.top1
     assert measured.linear > 0.3
-
-
-def test_knn_and_linear_probe_find_separated_classes_and_nothing_in_noise():
-    torch.manual_seed(0)
-    centres = torch.randn(5, 16) * 4
-    labels = torch.arange(1000) % 5
-    features = centres[labels] + torch.randn(1000, 16)
-    assert knn_top1(features[:600], labels[:600], features[600:], labels[600:]) > 0.98
-    assert (torch.from_numpy(fit_linear(features[:600], labels[:600])(features[600:])) == labels[600:]).all()
-    noise = torch.randn(1000, 16)
-    assert abs(knn_top1(noise[:600], labels[:600], noise[600:], labels[600:]) - 0.2) < 0.1
-
-
-def test_knn_is_a_weighted_vote_by_cosine():
-    bank = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
-    labels = torch.tensor([0, 1, 1])
-    near_first = torch.tensor([[5.0, 0.5]])
-    assert knn_top1(bank, labels, near_first, torch.tensor([0]), k=3) == 1.0  # two far votes for 1 weigh less
-    assert knn_top1(bank, labels, torch.tensor([[0.5, 5.0]]), torch.tensor([1]), k=3) == 1.0
-
-
-def test_mass_mask_is_the_smallest_set_that_reaches_tau():
-    torch.manual_seed(0)
-    attention = torch.rand(50, 49).softmax(-1)
-    mask = mass_mask(attention, 0.6)
-    mass = (attention * mask).sum(-1)
-    assert (mass >= 0.6 - 1e-6).all()
-    smallest = torch.where(mask, attention, math.inf).min(-1).values
-    assert (mass - smallest < 0.6).all()
-    assert (torch.where(mask, -math.inf, attention).max(-1).values <= smallest).all()
-
-
-@pytest.mark.parametrize(
-    ("name", "prefix"), [("scenes_vit", 1), ("scenes_deit_distilled", 2), ("vit_tiny_patch16_224", 1)]
-)
-def test_last_attention_is_the_rows_that_the_model_computes(name, prefix):
-    """Against timm's own unfused attention, whose softmax can be read at the input of its dropout."""
-    torch.manual_seed(0)
-    model = timm.create_model(name, num_classes=10, img_size=64).eval()
-    images = torch.randn(2, 3, 64, 64)
-    rows = last_attention(model, images)
-    attention = model.blocks[-1].attn
-    attention.fused_attn = False
-    seen = []
-    attention.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    with torch.no_grad():
-        model(images)
-    wanted = seen[0][:, :, 0, prefix:]
-    assert torch.allclose(rows, wanted / wanted.sum(-1, keepdim=True), atol=1e-5)
-
-
-class _Pointing(nn.Module):
-    """A stand-in for the last block: attention on the bright half of the image, exactly."""
-
-    num_prefix_tokens = 0
-    cls_token = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patch_embed = nn.Identity()
-        self.patch_embed.patch_size = (8, 8)
-
-    def forward_features(self, images):
-        bright = nn.functional.avg_pool2d(images[:, :1], 8).flatten(2).transpose(1, 2)
-        key = bright * 50
-        return nn.functional.scaled_dot_product_attention(torch.ones_like(key)[:, None], key[:, None], key[:, None])[
-            :, 0
-        ]
-
-
-def test_head_iou_of_attention_on_the_object_and_off_it():
-    masks = torch.zeros(2, 32, 32, dtype=torch.bool)
-    masks[:, :, :16] = True
-    images = masks[:, None].float().expand(-1, 3, -1, -1)
-    on, off = head_iou(_Pointing(), images, masks), head_iou(_Pointing(), 1 - images, masks)
-    assert on.shape == (2, 1)
-    assert (on > 0.6).all()  # tau of the mass, all of it inside
-    assert (off == 0).all()
-
-
-def test_features_of_every_kind_of_network():
-    images = torch.randn(3, 3, 112, 112)
-    for name, kinds in (("scenes_vit", {"cls", "mean"}), ("scenes_resnet", {"mean"})):
-        model = timm.create_model(name).eval()
-        code = extract(model, images, batch_size=2)
-        assert code.keys() == kinds
-        with torch.no_grad():
-            wanted = model.forward_head(model.forward_features(images), pre_logits=True)
-        assert torch.allclose(code["cls" if "cls" in kinds else "mean"], wanted, atol=1e-5)
 
 
 def test_shape_bias_of_a_linear_probe_lies_between_0_and_1_and_counts_add_up():
@@ -212,12 +125,94 @@ def test_bad_arguments_are_one_line_and_exit_code_2(arguments, said, capsys):
     assert error.count("\n") == 1
 
 
-def test_scenes_reach_the_model_as_its_own_transform_would_bring_them():
-    """The batched resize of scenes against the adapter's transform of the same pictures."""
-    from model_zoo.evaluation import _scenes
-
+def test_scenes_reach_the_model_as_its_own_transform_brings_them():
     adapter = load("timm:scenes_vit@random:0", device="cpu")
-    assert isinstance(adapter, Adapter)
-    batched = _scenes(adapter, Scenes(), 6).images
+    (batched,) = (shown.batch for shown in _scenes(adapter, Scenes(), 6))
     singly = torch.stack([adapter.preprocess(Scenes().image(i)) for i in range(6)])
-    assert np.abs((batched - singly).numpy()).max() < 1.5 / 255 / 0.25
+    assert torch.equal(batched.inputs, singly)
+    assert all((mask() == Scenes().mask(i)).all() for i, mask in enumerate(batched.masks))
+
+
+@pytest.fixture
+def beit():
+    """A small BEiT whose position bias decides where its heads look."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model("beit_base_patch16_224", depth=2, embed_dim=192, num_heads=3, img_size=64)
+        for block in network.blocks:
+            block.attn.relative_position_bias_table.detach().normal_(std=4)
+    return Adapter(network, image_size=64)
+
+
+def test_iou_is_the_probes_with_the_bias_that_the_model_adds(beit):
+    measured = evaluate_scenes(beit, 12, bank_size=40)
+    scored = run({"m": beit}, sources(["scenes:12"]), {"s": SaliencyScore(steps=0)})["s"]["m"]
+    assert measured.iou == pytest.approx(float(scored["iou"][:, measured.head].mean()), rel=1e-6)
+    for block in beit.module.blocks:
+        block.attn.relative_position_bias_table.zero_()
+    assert abs(evaluate_scenes(beit, 12, bank_size=40).iou - measured.iou) > 1e-3
+
+
+def small_images(count):
+    pictures = np.random.default_rng(0).integers(0, 256, (count, 40, 40, 3), dtype=np.uint8)
+    return [
+        ImageSource(f"{i // 2 % 2}/{i}.png", partial(Image.fromarray, picture)) for i, picture in enumerate(pictures)
+    ]
+
+
+def test_images_are_opened_batch_by_batch(beit):
+    opened, waiting = 0, []
+    images = small_images(3 * BATCH + 5)
+
+    def open_image(source):
+        nonlocal opened
+        opened += 1
+        return source.open()
+
+    beit.module.patch_embed.register_forward_hook(lambda *_: waiting.append(opened))
+    counted = [ImageSource(source.name, partial(open_image, source)) for source in images]
+    measured = evaluate_images(beit, counted, [source.name[0] for source in images])
+    assert measured.n == 3 * BATCH + 5
+    assert waiting == [BATCH, 2 * BATCH, 3 * BATCH, 3 * BATCH + 5]
+
+
+def test_unreadable_images_are_left_out_of_the_figures(beit):
+    images = small_images(40)
+    names = [source.name[0] for source in images]
+    expected = evaluate_images(beit, images, names)
+
+    def fail():
+        raise ImageError("no image")
+
+    broken = [ImageSource(f"broken-{i}", fail) for i in range(2)]
+    measured = evaluate_images(
+        beit, [broken[0], *images[:9], broken[1], *images[9:]], ["0", *names[:9], "1", *names[9:]]
+    )
+    assert measured == replace(expected, unreadable=["broken-0", "broken-1"])
+    with pytest.raises(ImageError, match="None of the 2 images"):
+        evaluate_images(beit, broken, ["0", "1"])
+
+
+def test_a_damaged_file_is_said_and_strict_refuses_it(tmp_path, capsys):
+    for label in ("disc", "ring"):
+        (tmp_path / label).mkdir()
+        for i in range(4):
+            Scenes().image(i).save(tmp_path / label / f"{i}.png")
+    (tmp_path / "ring" / "bad.png").write_bytes(b"no image")
+    arguments = [
+        "evaluate",
+        "--model",
+        "timm:scenes_vit@random:0",
+        "--images",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--json",
+    ]
+    assert main(arguments) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["n"] == 8
+    assert json.loads(output.out)["unreadable"] == ["ring/bad.png"]
+    assert "1 of 9 images cannot be read: ring/bad.png." in output.err
+    assert main([*arguments, "--strict"]) == 2
+    assert "1 of 9 images cannot be read" in capsys.readouterr().err
