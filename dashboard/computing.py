@@ -1,6 +1,6 @@
 """Between a page and the results: asks for them, and shows how far they are."""
 
-import uuid
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
@@ -8,16 +8,20 @@ from itertools import permutations
 import streamlit as st
 import xarray as xr
 
-from dashboard import cards, results
+from dashboard import cards, precision, results
 from dashboard.jobs import Job
 from dashboard.palette import number
 from dashboard.results import Failure, Request, Result, Size, Value
 from dashboard.selection import Point, Selection
+from dashboard.visitors import visitor
 from model_zoo.adapter import Geometry, ModelSpec
 
 STAGES = {"": "starting", "download": "downloading weights", "build": "loading"}
 PATIENCE = 0.4
 POLL = 0.4
+REDRAW = 0.8
+EASY_CROWD = 5
+"""Visitors who can wait at once before each of them is served more slowly."""
 
 Params = Mapping[str, Value]
 
@@ -75,12 +79,6 @@ class Outcome:
         return {model.title: model.colour for model in self.models}
 
 
-def visitor() -> str:
-    """Who asks: one name a browser tab."""
-    name: str = st.session_state.setdefault("visitor", uuid.uuid4().hex)
-    return name
-
-
 def compute(probes: Mapping[str, Params], selection: Selection, *, size: Size = "native") -> Outcome:
     """Ask for probes of every selected model over the selected images.
 
@@ -104,6 +102,13 @@ def compute_each(
         selection: models and images.
         size: the models' own image size, or the whole image uncropped.
     """
+    return _collect(requests(probes, selection, size=size), selection)
+
+
+def requests(
+    probes: Mapping[str, Mapping[str, Params | None]], selection: Selection, *, size: Size = "native"
+) -> dict[str, dict[str, Request]]:
+    """What `compute_each` asks for: model to probe to request, under an empty name the model's layout."""
     wanted: dict[str, dict[str, Request]] = {}
     for model in selection.models:
         wanted[model] = {"": Request((model,), selection.images, size=size)}
@@ -112,7 +117,7 @@ def compute_each(
             if params is not None:
                 request = Request((model,), selection.images, probe, tuple(sorted(params.items())), size)
                 wanted[model][probe] = request
-    return _collect(wanted, selection)
+    return wanted
 
 
 def patch_of_each(selection: Selection, point: Point, *, size: Size = "native") -> dict[str, str | None]:
@@ -134,17 +139,18 @@ def compute_together(probe: str, params: Params, selection: Selection, models: S
 
 
 def _collect(wanted: dict[str, dict[str, Request]], selection: Selection) -> Outcome:
-    requests = tuple(dict.fromkeys(request for row in wanted.values() for request in row.values()))
+    every = tuple(dict.fromkeys(request for row in wanted.values() for request in row.values()))
     stopped: frozenset[Request] = st.session_state.get("stopped", frozenset())
-    asked = [request for request in requests if request not in stopped]
+    asked = [request for request in every if request not in stopped]
     st.session_state.setdefault("asked", []).extend(asked)
     found = dict(results.store().fetch(asked, visitor(), PATIENCE))
-    for request in requests:
+    for request in every:
         found.setdefault(request, Failure("Stopped before it was done.", stopped=True))
     models = tuple(_model(model, row, found, selection) for model, row in wanted.items())
     jobs = tuple(dict.fromkeys(value for value in found.values() if isinstance(value, Job)))
     failures = tuple(dict.fromkeys(value for value in found.values() if isinstance(value, Failure)))
     missing = tuple(request for request, value in found.items() if not isinstance(value, Result))
+    precision.remember(value.datasets for value in found.values() if isinstance(value, Result))
     pairs = {
         (a, b): value.datasets[f"{a}+{b}"]
         for value in found.values()
@@ -192,23 +198,36 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
-def show_progress(outcome: Outcome) -> None:
-    """Say how far the work is, with a way to stop it, or to try again what failed; nothing when all is there."""
+def show_progress(outcome: Outcome, *, part: str = "") -> None:
+    """Say how far the work is, with a way to stop it, or to try again what failed; nothing when all is there.
+
+    Args:
+        outcome: what was asked for.
+        part: names the part of the page that asked, where another part shows its own progress.
+    """
+    suffix = f"-{part}" if part else ""
     if outcome.jobs:
-        _live(outcome)
+        crowd = results.store().jobs.visitors()
+        st.fragment(_live, run_every=POLL * max(1.0, crowd / EASY_CROWD))(outcome, suffix, time.monotonic())
     elif outcome.failures:
         stopped = all(failure.stopped for failure in outcome.failures)
-        st.button("Compute" if stopped else "Try again", on_click=_again, args=(outcome.missing,), key="try_again")
+        label = "Compute" if stopped else "Try again"
+        st.button(label, on_click=_again, args=(outcome.missing,), key=f"try_again{suffix}")
 
 
-@st.fragment(run_every=POLL)
-def _live(outcome: Outcome) -> None:
-    if any(job.finished.is_set() for job in outcome.jobs):
+def _live(outcome: Outcome, suffix: str, drawn: float) -> None:
+    """The progress. The page is drawn again when all is done, before that at most once a pause.
+
+    The pause grows with the number of those who wait, as drawing their pages takes what their results need.
+    """
+    ended = [job for job in outcome.jobs if job.finished.is_set()]
+    pause = REDRAW * max(1.0, results.store().jobs.visitors() / EASY_CROWD)
+    if len(ended) == len(outcome.jobs) or (ended and time.monotonic() - drawn >= pause):
         st.rerun()
     job = next((job for job in outcome.jobs if job.state == "running"), outcome.jobs[0])
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(job.fraction or 0.0, describe(job, len(outcome.jobs)))
-        st.button("Stop", on_click=_stop, args=(outcome,), key="stop", type="tertiary")
+        st.button("Stop", on_click=_stop, args=(outcome,), key=f"stop{suffix}", type="tertiary")
 
 
 def describe(job: Job, jobs: int) -> str:

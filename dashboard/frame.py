@@ -8,7 +8,7 @@ import streamlit as st
 import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import components
+from dashboard import components, precision
 from dashboard.computing import Outcome
 
 Maker = Callable[[], bytes | str]
@@ -91,6 +91,8 @@ def footer(
         svg: makes the picture as SVG.
         csv: makes the numbers as CSV.
     """
+    if said := precision.sentence(precision.seen()):
+        st.caption(said)
     with st.container(horizontal=True, vertical_alignment="center", key="footer"):
         for label, text in (("How to read", how), (formula_label, formula), ("What this does not show", not_shown)):
             with st.popover(label):

@@ -65,4 +65,4 @@ def _map(place: Place, heads: pd.DataFrame, outcome: computing.Outcome, selectio
         f"Where {asked} looks with head {head} of layer {layer} of {title}; mean distance over all patches and images: "
         f"{number(row['distance'])}. Click a head in the chart, or another patch in the picture."
     )
-    computing.show_progress(found)
+    computing.show_progress(found, part="head")

@@ -21,12 +21,13 @@ import xarray as xr
 
 import probes
 from dashboard import pictures
+from dashboard.cache import Bounded, memory
 from dashboard.jobs import Cancelled, Job, Jobs, QueueFull
 from dashboard.selection import reference
 from model_zoo.adapter import Adapter, Geometry, ModelSpec
 from model_zoo.catalog import CATALOG
 from model_zoo.images import ImageError
-from model_zoo.loading import Zoo
+from model_zoo.loading import Zoo, resolve_device
 from model_zoo.reference import ModelError
 from probes import runner
 from probes.base import Probe
@@ -35,6 +36,7 @@ Size = Literal["native", "uncropped"]
 Value = str | int | float | bool
 
 CACHE_BYTES = 512 * 2**20
+FAILURE_BYTES = 16 * 2**20
 ENTRY_BYTES = 8 * 2**10
 """What a result costs beside its arrays: coordinates, attributes, bookkeeping."""
 FAILURE_SECONDS = 120.0
@@ -105,9 +107,8 @@ class Results:
     ) -> None:
         self.jobs = jobs
         self._compute = compute
-        self._most_bytes = most_bytes
-        self._kept: OrderedDict[Request, Result] = OrderedDict()
-        self._failed: dict[Request, Failure] = {}
+        self._kept: Bounded[Request, Result] = Bounded(most_bytes, lambda result: result.bytes)
+        self._failed: Bounded[Request, tuple[Failure, Request]] = Bounded(FAILURE_BYTES, _failure_bytes)
         self._live: dict[Request, Job] = {}
         self._specs: OrderedDict[str, ModelSpec] = OrderedDict()
         self._lock = threading.RLock()
@@ -128,8 +129,12 @@ class Results:
             for request in wanted:
                 if self._look(request, visitor) is None:
                     groups.setdefault((request.models, request.images, request.size), []).append(request)
+            refused: dict[Request, Failure] = {}
             for group in groups.values():
-                self._start(group, visitor)
+                try:
+                    self._start(group, visitor)
+                except QueueFull as error:  # true for this visitor now: never kept, never told to anyone else
+                    refused.update(dict.fromkeys(group, Failure(str(error))))
             found = {request: self._look(request, visitor) for request in wanted}
         deadline = time.monotonic() + patience
         for job in [value for value in found.values() if isinstance(value, Job)]:
@@ -137,7 +142,7 @@ class Results:
         with self._lock:
             again = {request: self._look(request, visitor) for request in wanted}
         stopped = Failure("The computation was stopped.", stopped=True)
-        return {request: value or stopped for request, value in again.items()}
+        return {request: value or refused.get(request, stopped) for request, value in again.items()}
 
     def keep_only(self, requests: Iterable[Request], visitor: str) -> None:
         """Drop what this visitor wanted before, wants no longer, and has not started."""
@@ -161,18 +166,17 @@ class Results:
     def bytes(self) -> int:
         """Memory of all kept results, bytes."""
         with self._lock:
-            return sum(result.bytes for result in self._kept.values())
+            return int(self._kept.currsize)
 
     def _look(self, request: Request, visitor: str) -> Result | Failure | Job | None:
         if request in self._kept:
-            self._kept.move_to_end(request)
             return self._kept[request]
         job = self._live.get(request)
         if job is not None and self.jobs.join(job, visitor):
             return job
-        failure = self._failed.get(request)
-        if failure is not None and time.monotonic() - failure.at < FAILURE_SECONDS:
-            return failure
+        failed = self._failed.get(request)
+        if failed is not None and time.monotonic() - failed[0].at < FAILURE_SECONDS:
+            return failed[0]
         return None
 
     def _start(self, group: list[Request], visitor: str) -> None:
@@ -181,12 +185,7 @@ class Results:
                 self._keep(request, result)
 
         label = " and ".join(reference(model).label for model in group[0].models)
-        try:
-            job = self.jobs.submit(label, self._settling(group, work), visitor)
-        except QueueFull as error:
-            for request in group:
-                self._failed[request] = Failure(str(error), at=time.monotonic())
-            return
+        job = self.jobs.submit(label, self._settling(group, work), visitor)
         for request in group:
             self._live[request] = job
 
@@ -200,7 +199,7 @@ class Results:
                 sentence = explain(error) or f"{job.label} failed ({type(error).__name__}); the server's log says more."
                 if not isinstance(error, Cancelled):
                     with self._lock:
-                        self._failed.update((r, Failure(sentence, at=time.monotonic())) for r in group)
+                        self._failed.update((r, (Failure(sentence, at=time.monotonic()), r)) for r in group)
                 raise
             finally:
                 with self._lock:
@@ -213,13 +212,16 @@ class Results:
     def _keep(self, request: Request, result: Result) -> None:
         with self._lock:
             self._kept[request] = result
-            self._kept.move_to_end(request)
             if request.size == "native":
                 self._specs |= result.specs
             while len(self._specs) > MOST_SPECS:
                 self._specs.popitem(last=False)
-            while len(self._kept) > 1 and sum(kept.bytes for kept in self._kept.values()) > self._most_bytes:
-                self._kept.popitem(last=False)
+
+
+def _failure_bytes(failed: tuple[Failure, Request]) -> int:
+    """What a failure takes: its sentence, and the request, which may name thousands of images."""
+    failure, request = failed
+    return memory((failure.sentence, request.models, request.images))
 
 
 def explain(error: BaseException) -> str | None:
@@ -235,7 +237,14 @@ def explain(error: BaseException) -> str | None:
 
 @cache
 def zoo_budget() -> int:
-    """What loaded models may take together: a quarter of the machine's memory, but 1 to 8 GB."""
+    """What loaded models may take together, bytes of the memory that they lie in.
+
+    On a GPU half of the GPU's memory, as the passes need the rest; else a quarter of the machine's, but 1 to 8 GB, as
+    other programs run there, too.
+    """
+    device = resolve_device("auto")
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory // 2)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(min(max(memory / 4, 1e9), 8e9))
 

@@ -8,6 +8,7 @@ import streamlit as st
 import xarray as xr
 
 from dashboard import (
+    components,
     computing,
     controls,
     drawing,
@@ -19,13 +20,14 @@ from dashboard import (
     panels,
     pictures,
     reading,
+    results,
 )
 from dashboard.computing import ModelResult, Outcome, Params
 from dashboard.drawing import Drawing
 from dashboard.page import Page
 from dashboard.panels import Panel, Scale
 from dashboard.selection import Depth, Point, Selection
-from dashboard.sidebar import sidebar
+from dashboard.sidebar import DEFAULT_MODELS, sidebar
 from probes.saliency import overlap
 
 PAGE = Page("Attention side by side", section="Compare", order=0, default=True)
@@ -68,11 +70,30 @@ NOT_SHOWN = """
 """
 
 
+def probes_of(query: str) -> dict[str, Params]:
+    """What is asked of every model for one query, ``cls`` or ``mean``."""
+    return {"attention-maps": {"query": query}, "attention-statistics": {}}
+
+
+def prepare(patience: float) -> None:
+    """Compute what the page shows to those who come without a link.
+
+    Args:
+        patience: wait for it at most this many seconds.
+    """
+    each = {probe: dict.fromkeys(DEFAULT_MODELS, params) for probe, params in probes_of("cls").items()}
+    rows = [computing.requests(each, Selection(DEFAULT_MODELS, (image,))) for image in DEFAULT_IMAGES]
+    asked = [request for row in rows for of_model in row.values() for request in of_model.values()]
+    results.store().fetch(asked, "start", patience)
+    for image in pictures.offered():
+        pictures.data_uri(image, components.THUMBNAIL_SIDE)
+
+
 def attention(selection: Selection, query: str, point: Point | None) -> Outcome:
     """Ask for maps and statistics of one image; a clicked point becomes each model's patch once that is known."""
     size = drawing.linked_size()
     if point is None:
-        return computing.compute({"attention-maps": {"query": query}, "attention-statistics": {}}, selection, size=size)
+        return computing.compute(probes_of(query), selection, size=size)
     patches = computing.patch_of_each(selection, point, size=size)
     asked: dict[str, Params | None] = {model: {"query": patch} if patch else None for model, patch in patches.items()}
     every: dict[str, Params | None] = {model: {} for model in selection.models}

@@ -212,7 +212,7 @@ def below(scored: Mapping[str, Scores], outcome: Outcome, asked: Selection) -> N
                 frame.chart(curve_figure(ready, found.colours), key="curves", alt="Deletion and insertion curves")
                 st.markdown(curve_answer(ready))
             frame.states(found, "saliency-score")
-            computing.show_progress(found)
+            computing.show_progress(found, part="curves")
 
 
 def _few(selection: Selection) -> Selection:

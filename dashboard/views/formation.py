@@ -66,7 +66,7 @@ def ask(selection: Selection, keys: Sequence[str]) -> tuple[computing.Outcome, l
     }
     outcome = computing.compute(wanted, Selection(every, selection.images))
     found = {model.model: model for model in outcome.models}
-    colours = {model: selection.colour(model) for model in selection.models}
+    colours = {key: selection.colour(key) for key in keys if key in selection.models}
     spare = (colour for colour in palette.MODEL_COLOURS if colour not in colours.values())
     courses = [
         Course(
