@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 MODELS = ("timm:test_vit@random:0", "timm:test_vit2@random:0")
 MOVES = 60
 READY = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
-  && !document.querySelector('[data-testid=stSkeleton], .st-key-stop')"""
+  && !document.querySelector('[data-testid=stSkeleton], [class*=st-key-stop]')"""
 # Notes when data arrive, when a grid is painted, and how long a movement of the pointer takes to reach the screen.
 CLOCKS = """
 window.clocks = {arrived: [], painted: [], moved: []};

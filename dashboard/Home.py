@@ -1,4 +1,8 @@
-"""The dashboard: ``streamlit run dashboard/Home.py`` from the repository's root."""
+"""The dashboard: ``streamlit run dashboard/Home.py`` from the repository's root.
+
+The file is read twice: once when the server starts, which takes the application from it, and then by every visit as
+the script that draws the page.
+"""
 
 import sys
 from pathlib import Path
@@ -10,17 +14,14 @@ ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
 
-from dashboard.draw.icon import icon  # noqa: E402 - needs the path above
+from dashboard import serving, starting  # noqa: E402 - needs the path above
 
-st.set_page_config(page_title="Vision transformers side by side", page_icon=icon(), layout="wide")
+if __name__ == "__main__":
+    starting.configure()
+    starting.draw_until_loaded()
 
-starting = st.empty()
-if "dashboard.navigation" not in sys.modules:  # the first visit after a start imports everything, which takes seconds
-    with starting.container():
-        st.caption("Starting: this takes a few seconds the first time.")
-        st.skeleton(height=420)
+    from dashboard import navigation
 
-from dashboard import navigation  # noqa: E402
-
-starting.empty()
-navigation.run()
+    navigation.run()
+else:
+    app = st.App(__file__, lifespan=serving.lifespan, middleware=serving.middleware())

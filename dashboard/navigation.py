@@ -12,7 +12,7 @@ import streamlit as st
 
 from dashboard import view, views
 from dashboard.compute import asking
-from dashboard.state import link
+from dashboard.state import link, precision
 from dashboard.view import Page, Section
 
 _log = logging.getLogger(__name__)
@@ -43,9 +43,16 @@ def run() -> None:
         sections[page.section].append(entry)
         opened[entry.url_path] = address
     current = st.navigation({name: entries for name, entries in sections.items() if entries}, position="top")
-    link.begin(opened.get(current.url_path, current.url_path))
-    current.run()
+    address = opened.get(current.url_path, current.url_path)
+    if _told("link", lambda: link.begin(address)):
+        current.run()
+        _told("link", _end)
+
+
+def _end() -> None:
+    """What comes after every page: the queue and the link follow what it asked for, and its notes are shown."""
     asking.drop_unasked()
+    precision.forget()
     link.publish()
     for sentence in link.take_notes():
         st.toast(sentence, duration="long")
@@ -53,14 +60,21 @@ def run() -> None:
 
 def _guarded(address: str, draw: Callable[[], None]) -> Callable[[], None]:
     def page() -> None:
-        try:
-            draw()
-        except Exception as error:
-            _log.exception("The page %s failed", address)
-            st.error(
-                f"This page met a fault of its own ({type(error).__name__}); the server's log says more. "
-                "Choose other models or another image, or reload the page."
-            )
+        _told(address, draw)
 
     page.__name__ = address.replace("-", "_")
     return page
+
+
+def _told(name: str, do: Callable[[], None]) -> bool:
+    """Do it; a fault becomes a sentence on the page and a line of the log. Returns whether there was none."""
+    try:
+        do()
+    except Exception as error:
+        _log.exception("The part %s failed", name)
+        st.error(
+            f"This page met a fault of its own ({type(error).__name__}); the server's log says more. "
+            "Choose other models or another image, or reload the page."
+        )
+        return False
+    return True

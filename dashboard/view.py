@@ -16,7 +16,7 @@ import xarray as xr
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, Outcome
-from dashboard.compute.results import Size
+from dashboard.compute.requests import Size
 from dashboard.controls import choices, image_sets, map_options, progress
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, panels

@@ -1,6 +1,5 @@
 """Between a page and the results: asks for probes of all models over all images, and says what there is of each."""
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
@@ -10,14 +9,16 @@ import xarray as xr
 
 from dashboard.compute import results
 from dashboard.compute.jobs import Job
-from dashboard.compute.results import Failure, Request, Result, Size, Value
-from dashboard.state import models
+from dashboard.compute.requests import Failure, Request, Result, Size, Value
+from dashboard.state import models, precision
 from dashboard.state.selection import Point, Selection
+from dashboard.state.visitors import visitor
 from model_zoo.adapter import Geometry, ModelSpec
 
 PATIENCE = 0.4
 
 Params = Mapping[str, Value]
+_Wanted = dict[str, dict[str, Request]]  # by model and name of the result
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,6 @@ class Outcome:
         return {model.title: model.colour for model in self.models}
 
 
-def visitor() -> str:
-    """Who asks: one name a browser tab."""
-    name: str = st.session_state.setdefault("visitor", uuid.uuid4().hex)
-    return name
-
-
 def ask(
     asks: Sequence[Ask],
     selection: Selection,
@@ -123,9 +118,7 @@ def ask(
     Returns:
         the outcome over all images, with the work on everything that is missing; and one outcome an image for ``each``.
     """
-    asked = tuple(models) or selection.models
-    together = _wanted(asks, asked, selection.images, size)
-    alone = [_wanted(each, asked, (image,), size) for image in selection.images] if each else []
+    together, alone = _wanted_of_all(asks, each, tuple(models) or selection.models, selection.images, size)
     found = _fetch([request for wanted in (together, *alone) for row in wanted.values() for request in row.values()])
     whole = _outcome(together, found, selection)
     missing, jobs, failures = _unfinished(found)
@@ -134,15 +127,29 @@ def ask(
     )
 
 
+def prepare(
+    asks: Sequence[Ask], each: Sequence[Ask], models: Sequence[str], images: tuple[str, ...], patience: float
+) -> None:
+    """Compute what a page will ask, before anybody has; waits for it at most ``patience`` seconds."""
+    together, alone = _wanted_of_all(asks, each, models, images, "native")
+    requests = [request for wanted in (together, *alone) for row in wanted.values() for request in row.values()]
+    results.store().fetch(requests, "start", patience)
+
+
 def known(selection: Selection) -> list[ModelSpec | None]:
     """Layouts of the selected models; None for those that were never loaded."""
     return [results.store().spec(model) for model in selection.models]
 
 
-def _wanted(
-    asks: Sequence[Ask], models: Sequence[str], images: tuple[str, ...], size: Size
-) -> dict[str, dict[str, Request]]:
-    wanted: dict[str, dict[str, Request]] = {model: {} for model in models}
+def _wanted_of_all(
+    asks: Sequence[Ask], each: Sequence[Ask], models: Sequence[str], images: tuple[str, ...], size: Size
+) -> tuple[_Wanted, list[_Wanted]]:
+    alone = [_wanted(each, models, (image,), size) for image in images] if each else []
+    return _wanted(asks, models, images, size), alone
+
+
+def _wanted(asks: Sequence[Ask], models: Sequence[str], images: tuple[str, ...], size: Size) -> _Wanted:
+    wanted: _Wanted = {model: {} for model in models}
     for one in asks:
         params = tuple(sorted(one.params.items()))
         for model in models:
@@ -174,6 +181,13 @@ def compute_each(
         selection: models and images.
         size: the models' own image size, or the whole image uncropped.
     """
+    return _collect(requests(probes, selection, size=size), selection)
+
+
+def requests(
+    probes: Mapping[str, Mapping[str, Params | None]], selection: Selection, *, size: Size = "native"
+) -> dict[str, dict[str, Request]]:
+    """What `compute_each` asks for: model to probe to request, under an empty name the model's layout."""
     wanted: dict[str, dict[str, Request]] = {}
     for model in selection.models:
         wanted[model] = {"": Request((model,), selection.images, size=size)}
@@ -182,7 +196,7 @@ def compute_each(
             if params is not None:
                 request = Request((model,), selection.images, probe, tuple(sorted(params.items())), size)
                 wanted[model][probe] = request
-    return _collect(wanted, selection)
+    return wanted
 
 
 def patch_of_each(selection: Selection, point: Point, *, size: Size = "native") -> dict[str, str | None]:
@@ -216,6 +230,7 @@ def _fetch(requests: Sequence[Request]) -> dict[Request, Result | Failure | Job]
     found = dict(results.store().fetch(asked, visitor(), PATIENCE))
     for request in requests:
         found.setdefault(request, Failure("Stopped before it was done.", stopped=True))
+    precision.remember(value.datasets for value in found.values() if isinstance(value, Result))
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from dashboard.compute.results import Size
+from dashboard.compute.requests import Size
 from dashboard.controls import choices
 from dashboard.draw import head_maps
 from dashboard.draw.panels import Look

@@ -1,5 +1,6 @@
 """How far the work on a page is, with a way to stop it."""
 
+import time
 from collections.abc import Sequence
 
 import streamlit as st
@@ -7,11 +8,14 @@ import streamlit as st
 from dashboard.compute import results
 from dashboard.compute.asking import Outcome, visitor
 from dashboard.compute.jobs import Job
-from dashboard.compute.results import Request
+from dashboard.compute.requests import Request
 from dashboard.draw.palette import number
 
 STAGES = {"": "starting", "download": "downloading weights", "build": "loading"}
 POLL = 0.4
+REDRAW = 0.8
+EASY_CROWD = 5
+"""Visitors who can wait at once before each of them is served more slowly."""
 
 
 def show(outcome: Outcome, *, part: str = "") -> None:
@@ -23,16 +27,22 @@ def show(outcome: Outcome, *, part: str = "") -> None:
     """
     suffix = f"-{part}" if part else ""
     if outcome.jobs:
-        _live(outcome, suffix)
+        crowd = results.store().jobs.visitors()
+        st.fragment(_live, run_every=POLL * max(1.0, crowd / EASY_CROWD))(outcome, suffix, time.monotonic())
     elif outcome.failures:
         stopped = all(failure.stopped for failure in outcome.failures)
         label = "Compute" if stopped else "Try again"
         st.button(label, on_click=_again, args=(outcome.missing,), key=f"try_again{suffix}")
 
 
-@st.fragment(run_every=POLL)
-def _live(outcome: Outcome, suffix: str) -> None:
-    if any(job.finished.is_set() for job in outcome.jobs):
+def _live(outcome: Outcome, suffix: str, drawn: float) -> None:
+    """The progress. The page is drawn again when all is done, before that at most once a pause.
+
+    The pause grows with the number of those who wait, as drawing their pages takes what their results need.
+    """
+    ended = [job for job in outcome.jobs if job.finished.is_set()]
+    pause = REDRAW * max(1.0, results.store().jobs.visitors() / EASY_CROWD)
+    if len(ended) == len(outcome.jobs) or (ended and time.monotonic() - drawn >= pause):
         st.rerun()
     job = next((job for job in outcome.jobs if job.state == "running"), outcome.jobs[0])
     with st.container(horizontal=True, vertical_alignment="center"):

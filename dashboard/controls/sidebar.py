@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard.compute import results
+from dashboard.compute import work
 from dashboard.controls import model_card
 from dashboard.draw import components, palette
 from dashboard.images import gallery
@@ -187,7 +187,7 @@ def _take(key: str, selection: Selection, several: bool) -> None:
 
 
 def _loaded() -> None:
-    loaded = results.zoo().loaded()
+    loaded = work.zoo().loaded()
     size = palette.megabytes(sum(model.bytes for model in loaded))
     count = f"{len(loaded)} model{'s' if len(loaded) != 1 else ''}"
-    st.caption(f"Loaded: {count}, {size} of {palette.megabytes(results.zoo_budget())}")
+    st.caption(f"Loaded: {count}, {size} of {palette.megabytes(work.zoo_budget())}")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from dashboard.compute.asking import ModelResult, Outcome
-from dashboard.compute.results import Value
+from dashboard.compute.requests import Value
 from dashboard.state.selection import Depth
 from model_zoo.adapter import ModelSpec
 

@@ -13,6 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.compute.asking import Outcome
 from dashboard.draw import components
+from dashboard.state import precision
 
 Maker = Callable[[], bytes | str]
 
@@ -113,6 +114,8 @@ def footer(
     """
     texts = {"How to read": help.how, help.formula_label: help.formula, "What this does not show": help.not_shown}
     stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if said := precision.sentence(precision.seen()):
+        st.caption(said)
     with st.container(horizontal=True, vertical_alignment="center", key="footer"):
         for label, text in texts.items():
             with st.popover(label):

@@ -4,22 +4,59 @@ Streamlit binds single widgets to the link by itself (``bind="query-params"``). 
 widget: the models, the images, the layer and the clicked point. ``begin`` runs before a page and ``publish`` after it.
 """
 
+import math
+
 import streamlit as st
 
 NAMES = ("model", "image", "set", "layer", "head", "heads", "query", "at", "pick", "target", "of", "box")
+TEXTS = ("search",)
+"""Widgets bound to the link that take any text; the values of all others are numbers or choices."""
+MOST_CHARACTERS = 200
 _CHOSEN, _PUBLISHED, _PAGE, _NOTES, _ARRIVED = "chosen", "published", "page", "notes", "arrived"
 
 
 def begin(page: str) -> None:
     """Adopt what the link says when it was opened or when the browser went back; call once per run."""
     state = st.session_state
+    _take_out_impossible()
     linked = {name: tuple(st.query_params.get_all(name)) for name in NAMES if name in st.query_params}
     if _CHOSEN not in state:
-        state[_CHOSEN], state[_NOTES] = linked, []
+        state[_CHOSEN] = linked
+        state.setdefault(_NOTES, [])
         state[_ARRIVED] = {name: st.query_params.get_all(name) for name in st.query_params if name not in NAMES}
     elif state.get(_PAGE) == page and linked != state.get(_PUBLISHED):
         state[_CHOSEN] = linked
     state[_PAGE] = page
+
+
+def _take_out_impossible() -> None:
+    """Take out what Streamlit cannot bind to any widget, and begin again with a link without it."""
+    wrong = [name for name in st.query_params if not possible(name, st.query_params.get_all(name))]
+    if not wrong:
+        return
+    st.session_state.setdefault(_NOTES, [])
+    for name in wrong:
+        note(
+            f"The link's {name[:20]}={','.join(st.query_params.get_all(name))[:40]} was not possible and was left out."
+        )
+        del st.query_params[name]
+    st.rerun()
+
+
+def possible(name: str, values: list[str]) -> bool:
+    """Whether a value of a link can be of a widget: it has a name, is no longer than a line, and is finite."""
+    if name in NAMES or not values:
+        return True
+    if not name or max(map(len, values)) > MOST_CHARACTERS:
+        return False
+    return name in TEXTS or all(map(_finite, values))
+
+
+def _finite(value: str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return True  # no number at all: a choice's label, or what the widget refuses by itself
 
 
 def publish() -> None:

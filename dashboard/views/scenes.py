@@ -10,7 +10,7 @@ from PIL import Image
 from dashboard.cache import remember
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import frame, palette
-from dashboard.state import models
+from dashboard.state import link, models
 from dashboard.view import Page
 from model_zoo.catalog import CATALOG
 from model_zoo.scenes import CLASSES, Scenes
@@ -19,7 +19,7 @@ from model_zoo.textures import SURFACES
 PAGE = Page("Scenes", section="Models", order=85)
 
 SHOWN, COLUMNS, SIDE = 18, 6, 168
-SETS = {"own": "as in training", "conflict": "cue conflict"}
+SURFACES_SHOWN = {"own": "as in training", "conflict": "cue conflict"}
 HOW = """
 Each scene is computed from a seed and its number: one object of ten classes on a textured background with small
 distractors. Its mask is exact, because the object is drawn from a formula.
@@ -111,14 +111,22 @@ def table() -> str:
     return "\n".join(["class,typical texture,typical palette", *rows, ""])
 
 
+def _adopt_old_link() -> None:
+    """Links of the first version name the surfaces ``set``, which is what other pages call a set of images."""
+    if (linked := link.first("set")) in SURFACES_SHOWN:
+        st.session_state["surfaces"] = linked
+        link.put("set")
+
+
 def page() -> None:
     """Draw the page."""
     sidebar(images=False)
     frame.header("What did the shipped models see?")
+    _adopt_old_link()
     with frame.controls():
         chosen = st.segmented_control(
-            "Surfaces", list(SETS), default="own", required=True, key="set", bind="query-params",
-            format_func=SETS.__getitem__,
+            "Surfaces", list(SURFACES_SHOWN), default="own", required=True, key="surfaces", bind="query-params",
+            format_func=SURFACES_SHOWN.__getitem__,
         )  # fmt: skip
         sheet = int(st.number_input("Sheet", 1, 500, 1, key="sheet", bind="query-params", width=120))
         outlined = st.toggle("Show the true masks", key="masks", bind="query-params")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard.compute import asking, results
+from dashboard.compute import asking, results, work
 from dashboard.compute.jobs import Job, QueueFull
 from dashboard.controls import model_card, progress
 from dashboard.controls.sidebar import sidebar
@@ -137,17 +137,17 @@ def _actions(entry: CatalogEntry, models: tuple[str, ...]) -> None:
         help=f"At most {MOST_MODELS} models are compared at once." if full else None,
         on_click=lambda: link.put("model", *read_models((*models, entry.key))[0]),
     )
-    loaded = any(model.key == entry.key for model in results.zoo().loaded())
+    loaded = any(model.key == entry.key for model in work.zoo().loaded())
     st.button("Load", key="load", width="stretch", disabled=loaded, on_click=_load, args=(entry.key,))
 
 
 def _load(model: str) -> None:
-    def work(job: Job) -> None:
-        with results.zoo().lease(model, on_progress=job.report):
+    def load(job: Job) -> None:
+        with work.zoo().lease(model, on_progress=job.report):
             pass
 
     try:
-        st.session_state["loading"] = results.store().jobs.submit(title(model), work, asking.visitor())
+        st.session_state["loading"] = results.store().jobs.submit(title(model), load, asking.visitor())
     except QueueFull as error:
         link.note(str(error))
 
@@ -176,7 +176,7 @@ def _live(job: Job) -> None:
 
 def _loaded() -> None:
     st.subheader("Loaded", anchor=False)
-    loaded, budget = results.zoo().loaded(), results.zoo_budget()
+    loaded, budget = work.zoo().loaded(), work.zoo_budget()
     size = sum(model.bytes for model in loaded)
     st.progress(min(size / budget, 1.0), f"{megabytes(size)} of {megabytes(budget)}")
     for model in loaded:
@@ -189,7 +189,7 @@ def _loaded() -> None:
                 key=f"unload-{model.key}-{model.image_size}",
                 type="tertiary",
                 disabled=bool(model.in_use),
-                on_click=results.zoo().unload,
+                on_click=work.zoo().unload,
                 args=(model.key,),
             )
     if not loaded:

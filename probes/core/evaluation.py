@@ -10,7 +10,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import probes
 from model_zoo.adapter import Adapter
 from model_zoo.catalog import CATALOG, MASKED
 from model_zoo.features import BATCH, extract, fit_linear, knn_top1
@@ -28,8 +29,8 @@ from model_zoo.images import ImageError, ImageSource, sources
 from model_zoo.reference import ModelError
 from model_zoo.scenes import CLASSES, PROBE_BANK_SEED, Scenes
 from probes.core import unreadable
+from probes.core.base import Probe
 from probes.core.capture import Batch, same_device
-from probes.saliency_score import SaliencyScore
 
 BANK = 2000
 """Scenes on which k-NN and linear probes stand."""
@@ -204,7 +205,8 @@ def _read(
         answers: keep the classifier's answers.
         outlined: hold the heads of the first so many images against their masks, as the probe saliency-score does.
     """
-    outline = SaliencyScore(steps=0)
+    make: Callable[..., Probe] = probes.load("saliency-score")
+    outline = make(steps=0)
     has_heads = outlined > 0 and outline.undefined(adapter.spec) is None
     state = outline.init(adapter.spec)
     kept: dict[str, list[Tensor]] = {}

@@ -105,7 +105,7 @@ def wait_until_settled(page):
     """Wait until the script rests and nothing is being computed."""
     page.wait_for_selector(QUIET, timeout=60_000)
     page.wait_for_function(
-        """() => !document.querySelector('[data-testid=stSkeleton], .st-key-stop')
+        """() => !document.querySelector('[data-testid=stSkeleton], [class*=st-key-stop]')
         && document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'""",
         timeout=60_000,
     )

@@ -1,19 +1,26 @@
 """The course of a training: its figure, table and words as data, and the page itself with the shipped snapshots."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
+from dashboard.compute import results
 from dashboard.compute.asking import ModelResult
 from dashboard.state.selection import Selection
 from dashboard.views.formation import along_training
 from dashboard.views.formation import view as formation
 from dashboard.views.formation.along_training import Course
+from model_zoo.catalog import PRESETS
 from model_zoo.training.config import Stage, TrainConfig
 from model_zoo.training.snapshots import Moment, images_seen, moments, positions_start
+
+HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 
 
 def distances(level: float, layers: int = 4) -> xr.Dataset:
@@ -110,3 +117,19 @@ def test_models_without_snapshots_are_named_and_the_shipped_pair_stands_in() -> 
     assert formation.with_snapshots(both) == (["scenes-vit-dino"], ["scenes-vit-mae"])
     none = Selection(("timm:test_vit@random:0",), ("scene:0",))
     assert formation.with_snapshots(none) == (list(formation.SHIPPED), ["timm:test_vit@random:0"])
+
+
+def test_five_models_without_snapshots_leave_the_shipped_pair_with_two_colours() -> None:
+    at = AppTest.from_file(HOME, default_timeout=120)
+    at.query_params["model"] = list(PRESETS["ViT training recipes (S/16)"])
+    at.query_params["image"] = ["scene:0"]
+    at._page_hash = calc_hash("formation")
+    at.run()
+    assert len(PRESETS["ViT training recipes (S/16)"]) >= 5
+    assert not at.exception
+    assert [error.value for error in at.error] == []
+    assert any(caption.value.startswith("No snapshots of the training: ") for caption in at.caption)
+    for job in results.store().jobs.live():
+        for visitor in list(job.waiting):
+            results.store().jobs.leave(job, visitor)
+        assert job.finished.wait(60)

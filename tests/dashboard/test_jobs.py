@@ -100,3 +100,42 @@ def test_a_failure_is_a_sentence_and_what_is_unexplained_names_its_kind(caplog):
     assert (known.state, known.error) == ("failed", "No such model.")
     assert unknown.error == "strange failed (OSError); the server's log says more."
     assert "strange failed" in caplog.text
+
+
+def test_who_asks_for_one_thing_waits_for_one_job_of_each_other():
+    jobs = Jobs(workers=1)
+    order = []
+    _, go = blocked(jobs, "here/greedy/0")
+    many = [jobs.submit("many", lambda job, i=i: order.append(f"many {i}"), f"here/greedy/{i}") for i in range(20)]
+    one = jobs.submit("one", lambda job: order.append("one"), "here/modest/0")
+    assert jobs.place(one) == 1
+    assert [jobs.place(job) for job in many[:2]] == [2, 3]
+    go.set()
+    assert many[-1].finished.wait(5)
+    assert order == ["one", *(f"many {i}" for i in range(20))]
+
+
+def test_a_job_that_two_wait_for_has_the_better_of_their_places():
+    jobs = Jobs(workers=1)
+    _, go = blocked(jobs, "a")
+    first, shared = jobs.submit("first", lambda job: None, "a"), jobs.submit("shared", lambda job: None, "a")
+    assert [jobs.place(job) for job in (first, shared)] == [1, 2]
+    assert jobs.join(shared, "b")
+    assert [jobs.place(job) for job in (first, shared)] == [2, 1]
+    go.set()
+    assert first.finished.wait(5)
+
+
+def test_all_tabs_of_a_browser_have_one_share_and_leave_room_for_others():
+    jobs = Jobs(workers=1, most_waiting=8, most_each_browser=3, most_each_address=5)
+    _, go = blocked(jobs, "here/greedy/0")
+    waiting = [jobs.submit("x", lambda job: None, f"here/greedy/{tab}") for tab in range(3)]
+    with pytest.raises(QueueFull, match="3 computations of yours are waiting already"):
+        jobs.submit("x", lambda job: None, "here/greedy/50")
+    waiting += [jobs.submit("x", lambda job: None, f"here/forged-{i}/0") for i in range(2)]
+    with pytest.raises(QueueFull, match="The queue is full"):
+        jobs.submit("x", lambda job: None, "here/forged-9/0")
+    waiting.append(jobs.submit("x", lambda job: None, "elsewhere/modest/0"))
+    go.set()
+    assert all(job.finished.wait(5) for job in waiting)
+    assert {job.state for job in waiting} == {"done"}

@@ -2,11 +2,13 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
-from dashboard.compute import results
+from dashboard.compute import results, work
 from dashboard.compute.jobs import Job, Jobs
-from dashboard.compute.results import Failure, Request, Result, Results, uncropped_size
+from dashboard.compute.requests import Failure, Request, Result
+from dashboard.compute.results import Results, uncropped_size
 from dashboard.images import gallery
 from model_zoo.reference import ModelError
 
@@ -60,7 +62,7 @@ def test_a_failure_is_remembered_until_it_is_tried_again():
         calls.append(1)
         raise ModelError("The hub is out of reach: try later.")
 
-    store = Results(Jobs(workers=1, explain=results.explain), compute)
+    store = Results(Jobs(workers=1, explain=work.explain), compute)
     for _ in range(2):
         found = store.fetch([A], "one", patience=5.0)[A]
         assert isinstance(found, Failure)
@@ -132,3 +134,54 @@ def test_an_unknown_picture_is_a_failure_in_a_sentence():
     found = results.store().fetch([gone], "test", patience=60.0)[gone]
     assert isinstance(found, Failure)
     assert found.sentence == "The uploaded image is no longer held: upload it again."
+
+
+def test_a_full_queue_is_told_to_who_filled_it_and_never_kept():
+    go = threading.Event()
+
+    def compute(group, job):
+        assert go.wait(5)
+        return [make() for _ in group]
+
+    store = Results(Jobs(workers=1, most_each_browser=1), compute)
+    running = store.fetch([OTHER], "here/greedy/1")[OTHER]
+    while running.state == "queued":
+        pass
+    assert isinstance(store.fetch([A], "here/greedy/2")[A], Job)
+    refused = Request(A.models, ("photo:china",))
+    found = store.fetch([refused], "here/greedy/3")[refused]
+    assert isinstance(found, Failure)
+    assert "waiting already" in found.sentence
+    assert isinstance(store.fetch([refused], "here/modest/1")[refused], Job), "another visitor is not told so"
+    go.set()
+    assert isinstance(store.fetch([refused], "here/greedy/3", patience=5.0)[refused], Result)
+
+
+def test_failures_are_bounded_in_bytes():
+    def compute(group, job):
+        raise ModelError("No." * 1000)
+
+    store = Results(Jobs(workers=1, explain=work.explain), compute)
+    requests = [Request(A.models, tuple(f"scene:{i}" for i in range(2000)), params=(("n", n),)) for n in range(20)]
+    for request in requests:
+        assert isinstance(store.fetch([request], "one", patience=5.0)[request], Failure)
+    assert store._failed.currsize <= results.FAILURE_BYTES
+    assert requests[-1] in store._failed
+    assert requests[0] not in store._failed
+
+
+def test_the_budget_of_weights_is_the_memory_that_they_lie_in():
+    budget = work.zoo_budget()
+    if torch.cuda.is_available():
+        assert budget == torch.cuda.get_device_properties(0).total_memory // 2
+    else:
+        assert 1e9 <= budget <= 8e9
+
+
+def test_on_a_gpu_the_budget_does_not_follow_the_hosts_memory(monkeypatch):
+    class Properties:
+        total_memory = 141 * 10**9
+
+    monkeypatch.setattr(results, "resolve_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
+    assert work.zoo_budget.__wrapped__() == Properties.total_memory // 2

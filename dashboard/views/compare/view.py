@@ -10,7 +10,8 @@ from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult, Outcome
 from dashboard.controls import choices, map_options, object_masks
 from dashboard.controls.map_options import MapOptions
-from dashboard.draw import head_maps, panels, sentences
+from dashboard.controls.sidebar import DEFAULT_MODELS
+from dashboard.draw import components, head_maps, panels, sentences
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Panel, Row, Scale
 from dashboard.images import gallery
@@ -203,15 +204,39 @@ def more(answer: Answer[Chosen], shown: Shown) -> None:
     below.draw(answer.outcome, answer.each[0], answer.chosen.depth, shown.rows[0], answer.chosen.maps.look)
 
 
+DEFAULT_IMAGES = ("photo:coffee", "scene:0")
+
+
+def asks(_: object) -> list[Ask]:
+    """Statistics are means over all images."""
+    return [Ask("attention-statistics")]
+
+
+def maps_of_each(query: str, point: Point | None) -> list[Ask]:
+    """Maps belong to one image."""
+    return [Ask("attention-maps", {"query": choices.asked(query, point)})]
+
+
+def prepare(patience: float) -> None:
+    """Compute what the page shows to those who come without a link.
+
+    Args:
+        patience: wait for it at most this many seconds.
+    """
+    asking.prepare(asks(None), maps_of_each("cls", None), DEFAULT_MODELS, DEFAULT_IMAGES, patience)
+    for image in gallery.offered():
+        gallery.data_uri(image, components.THUMBNAIL_SIDE)
+
+
 VIEW = View(
     Page("Attention side by side", section="Compare", order=0, default=True),
     "Where does each model look?",
     Help(HOW, FORMULA, NOT_SHOWN),
     controls,
     shown,
-    asks=lambda _: [Ask("attention-statistics")],
-    asks_each=lambda chosen: [Ask("attention-maps", {"query": choices.asked(chosen.query, chosen.point)})],
-    images=Images(several=True, default=("photo:coffee", "scene:0"), most=MOST_ROWS),
+    asks=asks,
+    asks_each=lambda chosen: maps_of_each(chosen.query, chosen.point),
+    images=Images(several=True, default=DEFAULT_IMAGES, most=MOST_ROWS),
     size="linked",
     below=more,
 )

@@ -221,7 +221,7 @@ def below(scored: Mapping[str, Scores], outcome: Outcome, asked: Selection) -> N
                 frame.chart(curve_figure(ready, found.colours), key="curves", alt="Deletion and insertion curves")
                 st.markdown(curve_answer(ready))
             frame.states(found, "saliency-score")
-            progress.show(found)
+            progress.show(found, part="curves")
 
 
 def _few(selection: Selection) -> Selection:

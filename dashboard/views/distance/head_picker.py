@@ -68,4 +68,4 @@ def _map(place: Place, heads: pd.DataFrame, outcome: asking.Outcome, selection: 
         f"Where {asked} looks with head {head} of layer {layer} of {title}; mean distance over all patches and images: "
         f"{number(row['distance'])}. Click a head in the chart, or another patch in the picture."
     )
-    progress.show(found)
+    progress.show(found, part="head")

@@ -72,7 +72,7 @@ def ask(selection: Selection, keys: Sequence[str]) -> tuple[asking.Outcome, list
     }
     outcome = asking.compute(wanted, Selection(every, selection.images))
     found = {model.model: model for model in outcome.models}
-    colours = {model: selection.colour(model) for model in selection.models}
+    colours = {key: selection.colour(key) for key in keys if key in selection.models}
     spare = (colour for colour in models.COLOURS if colour not in colours.values())
     courses = [
         Course(

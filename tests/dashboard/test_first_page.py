@@ -1,0 +1,76 @@
+"""The first page asks once: each image is opened once, and each model runs once over all of them."""
+
+from collections import Counter
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from dashboard.images import gallery
+from probes.core import runner
+
+HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
+
+
+def upload(seed: int) -> str:
+    """A picture that nobody has seen before."""
+    pixels = np.random.default_rng([20, seed]).integers(0, 255, (80 + seed, 120, 3), dtype=np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return gallery.UPLOADS.add(buffer.getvalue(), f"{seed}.png")
+
+
+def test_four_images_are_opened_once_and_four_models_run_once(settle, monkeypatch):
+    images = [upload(seed) for seed in range(4)]
+    opened, passes = Counter(), Counter()
+    open_image, forward = gallery.open_image, runner.forward
+
+    def opening(source, *args, **kwargs):
+        opened[hash(bytes(source)) if isinstance(source, bytes) else source] += 1
+        return open_image(source, *args, **kwargs)
+
+    def running(adapter, inputs, *args, **kwargs):
+        passes[adapter.reference.source] += len(inputs)
+        passes["calls"] += 1
+        return forward(adapter, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(gallery, "open_image", opening)
+    monkeypatch.setattr(runner, "forward", running)
+    at = AppTest.from_file(HOME, default_timeout=60)
+    at.query_params["model"] = models = [f"timm:test_vit@random:{seed}" for seed in range(201, 205)]
+    at.query_params["image"] = images
+    settle(at)
+    assert not at.exception
+    assert [error.value for error in at.error] == []
+    assert "n = 4 images" in " ".join(text.value for text in at.markdown)
+    assert passes.pop("calls") == 4
+    assert passes == dict.fromkeys(models, 4)
+    assert set(opened.values()) == {1}
+    assert len(opened) == 4
+
+
+def test_an_image_that_was_there_before_is_not_run_again(settle, monkeypatch):
+    old, new = upload(11), upload(12)
+    at = AppTest.from_file(HOME, default_timeout=60)
+    at.query_params["model"] = ["timm:test_vit@random:205"]
+    at.query_params["image"] = [old]
+    settle(at)
+    seen = Counter()
+    run = runner.run
+
+    def running(models, images, probes, **kwargs):
+        for name in probes.values():
+            seen[type(name).__name__] += len(images)
+        return run(models, images, probes, **kwargs)
+
+    monkeypatch.setattr(runner, "run", running)
+    at.query_params["image"] = [new, old]
+    settle(at)
+    assert not at.exception
+    # The mean over both images is new; the map of the old image is kept.
+    assert seen == {"AttentionStatistics": 2, "AttentionMaps": 2} or seen == {
+        "AttentionStatistics": 2,
+        "AttentionMaps": 1,
+    }

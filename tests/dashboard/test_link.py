@@ -1,0 +1,89 @@
+"""What a link may say: nothing in it makes a page fail, and old links keep working."""
+
+import re
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+from dashboard import navigation
+from dashboard.state import link
+
+ROOT = Path(__file__).parents[2]
+HOME = str(ROOT / "dashboard" / "Home.py")
+MODEL = ["timm:test_vit@random:0"]
+ADDRESSES = [address for address, _, _ in navigation.pages()]
+BOUND = sorted(
+    {
+        key
+        for file in (ROOT / "dashboard").rglob("*.py")
+        for key in re.findall(r'key="([a-z_]+)",\s*bind="query-params"', file.read_text())
+    }
+)
+
+
+def opened(address, **query):
+    at = AppTest.from_file(HOME, default_timeout=60)
+    for name, value in {"model": MODEL, "image": ["photo:coffee"], **query}.items():
+        at.query_params[name] = value
+    default = next(page.default for name, page, _ in navigation.pages() if name == address)
+    if not default:
+        at._page_hash = calc_hash(address)
+    return at.run()
+
+
+def clean(at):
+    assert not at.exception
+    assert [error.value for error in at.error] == []
+    assert len(at.title) == 1
+
+
+def test_no_widget_is_bound_to_a_name_that_the_link_uses_for_what_is_chosen():
+    assert len(BOUND) > 20
+    assert set(BOUND).isdisjoint(link.NAMES)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_name_without_letters_and_numbers_without_end_do_not_fail(address):
+    at = opened(address, **{"": ["x"]}, **{name: ["inf"] for name in BOUND})
+    clean(at)
+    assert "" not in at.query_params
+    assert any("was not possible" in toast.value for toast in at.toast)
+
+
+@pytest.mark.parametrize("value", ["-inf", "nan", "1e999", "1e30", "-1", "9" * 5000, "\x00", "٣"])
+@pytest.mark.parametrize("name", ["seed", "sheet", "tau", "lines"])
+def test_numbers_beyond_reason_are_left_out_or_clamped(name, value):
+    page = {"seed": "sanity", "sheet": "scenes", "tau": "compare", "lines": "correspondence"}[name]
+    clean(opened(page, **{name: [value]}))
+
+
+@pytest.mark.parametrize("linked", ["chosen", "scenes-100", "zip-000000000000", "conflict", "<script>"])
+def test_a_set_of_images_in_the_link_leaves_the_page_of_scenes_alone(linked):
+    at = opened("scenes", set=[linked])
+    clean(at)
+    assert at.segmented_control(key="surfaces").value == ("conflict" if linked == "conflict" else "own")
+
+
+def test_from_image_similarity_with_a_chosen_set_to_scenes_and_back(settle):
+    at = settle(opened("embeddings", set=["chosen"]))
+    clean(at)
+    at._page_hash = calc_hash("scenes")
+    clean(at.run())
+    at._page_hash = calc_hash("embeddings")
+    clean(at.run())
+    assert at.selectbox(key="set_choice").value == "chosen"
+
+
+@pytest.mark.parametrize("part", ["begin", "publish"])
+def test_a_fault_of_the_link_is_told_like_a_fault_of_a_page(part, monkeypatch, caplog):
+    def broken(*_):
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(link, part, broken)
+    at = opened("zoo")
+    assert not at.exception
+    assert "a fault of its own (RuntimeError)" in at.error[0].value
+    assert "secret detail" not in at.error[0].value
+    assert "secret detail" in caplog.text
