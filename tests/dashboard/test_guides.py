@@ -45,6 +45,7 @@ def guided(tmp_path, monkeypatch):
 def test_the_guides_probe_is_found_and_measures_what_its_formula_says(guided):
     assert "central-mass" in probes.available()
     adapter = peaked("vit_tiny_patch16_224")
+    adapter.module.float()
     images = [ImageSource(f"{i}", partial(noise(3).__getitem__, i)) for i in range(3)]
     chosen = {"central-mass": probes.load("central-mass")(), "maps": probes.load("attention-maps")()}
     result = run({"a": adapter}, images, chosen, batch_size=2)

@@ -174,17 +174,17 @@ def test_an_upload_is_shown_and_named_by_its_content(settle):
 
 
 def test_a_model_that_cannot_be_had_says_so_on_its_panel_and_the_others_stay(settle, monkeypatch):
-    from dashboard.compute import results
+    from dashboard.compute import work
     from model_zoo.reference import ModelError
 
-    lease = results.Zoo.lease
+    lease = work.Zoo.lease
 
     def refuse(self, reference, **options):
         if "random:9" in str(reference):
             raise ModelError("The hub is out of reach: use a shipped model.")
         return lease(self, reference, **options)
 
-    monkeypatch.setattr(results.Zoo, "lease", refuse)
+    monkeypatch.setattr(work.Zoo, "lease", refuse)
     at = settle(app(model=[TINY[0], "timm:test_vit@random:9"]))
     clean(at)
     assert at.button(key="try_again").label == "Try again"

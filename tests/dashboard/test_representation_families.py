@@ -6,7 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from dashboard.compute import results
+from dashboard.compute import results, work
 from tests.dashboard.test_pages import HOME, clean
 
 SMALL = {
@@ -25,12 +25,12 @@ IMAGES = ["scene:0", "scene:1", "scene:2", "scene:3"]
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """The models at small image sizes."""
-    lease = results.Zoo.lease
+    lease = work.Zoo.lease
 
     def resized(self, reference, *, image_size=None, **options):
         return lease(self, reference, image_size=image_size or SMALL.get(str(reference)), **options)
 
-    monkeypatch.setattr(results.Zoo, "lease", resized)
+    monkeypatch.setattr(work.Zoo, "lease", resized)
 
 
 def opened(settle, address, **query):

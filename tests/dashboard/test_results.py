@@ -8,7 +8,8 @@ import xarray as xr
 from dashboard.compute import results, work
 from dashboard.compute.jobs import Job, Jobs
 from dashboard.compute.requests import Failure, Request, Result
-from dashboard.compute.results import Results, uncropped_size
+from dashboard.compute.results import Results
+from dashboard.compute.work import uncropped_size
 from dashboard.images import gallery
 from model_zoo.reference import ModelError
 
