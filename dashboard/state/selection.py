@@ -33,7 +33,7 @@ class Depth:
     @property
     def parameter(self) -> str:
         """The layer as a probe takes it, the same for models of any depth: ``last``, or the relative depth."""
-        return "last" if self.layer == self.of else f"{(self.layer - 1) / (self.of - 1):.6f}"
+        return "last" if self.layer == self.of else str((self.layer - 1) / (self.of - 1))
 
     def index(self, layers: int) -> int:
         """Index, from 0, of the layer at the same relative depth in a model with this many layers."""
