@@ -56,6 +56,7 @@ class ModelResult:
         datasets: probe to dataset; only those that are ready and defined.
         message: why something is missing, in one sentence; empty when nothing is.
         waiting: something is on its way.
+        reasons: probe to why its dataset is missing, for a page that asks for several that need not all be defined.
     """
 
     model: str
@@ -66,6 +67,7 @@ class ModelResult:
     datasets: dict[str, xr.Dataset]
     message: str = ""
     waiting: bool = False
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ def _model(
     spec: ModelSpec | None = None
     geometries: tuple[Geometry, ...] = ()
     datasets: dict[str, xr.Dataset] = {}
-    messages: list[str] = []
+    reasons: dict[str, str] = {}
     waiting = False
     for probe, request in row.items():
         value = found[request]
@@ -276,14 +278,14 @@ def _model(
             spec, geometries = value.specs[model], value.geometries[model]
             dataset = value.datasets.get(model)
             if dataset is not None and "undefined" in dataset.attrs:
-                messages.append(sentence(f"Not defined here: {dataset.attrs['undefined']}"))
+                reasons[probe] = sentence(f"Not defined here: {dataset.attrs['undefined']}")
             elif dataset is not None:
                 datasets[probe] = dataset
         elif isinstance(value, Failure):
-            messages.append(value.sentence)
+            reasons[probe] = value.sentence
         else:
             waiting = True
-    message = next(iter(messages), "")
+    message = next(iter(reasons.values()), "")
     return ModelResult(
         model,
         models.title(model),
@@ -293,6 +295,7 @@ def _model(
         datasets,
         message,
         waiting and not message,
+        reasons,
     )
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from dashboard.compute.asking import Params
+from dashboard.compute.asking import Outcome, Params
 from dashboard.images import gallery
 from dashboard.state import link
 from dashboard.state.selection import Selection
 from model_zoo.adapter import ModelSpec
-from probes.core.targets import class_index
+from probes.core.targets import EITHER, class_index
 
 TOP, SIMILARITY = "top", "similarity"
 
@@ -27,19 +27,20 @@ class Chosen:
     target: str
     of: str
 
-    def params(self, spec: ModelSpec | None) -> Params:
-        """The target's parameters for one model; without a classifier the top class becomes the similarity."""
-        similar = self.target == SIMILARITY or (self.target == TOP and spec is not None and not spec.classes)
-        return {"target": SIMILARITY, "of": self.of} if similar else {"target": self.target}
+    @property
+    def params(self) -> Params:
+        """The target's parameters, the same for all models; without a classifier the top class is the similarity."""
+        if self.target == TOP:
+            return {"target": EITHER, "of": self.of}
+        return {"target": SIMILARITY, "of": self.of} if self.target == SIMILARITY else {"target": self.target}
 
 
-def picker(selection: Selection, specs: Iterable[ModelSpec | None], likeliest: Sequence[str]) -> Chosen:
-    """Draw the picker.
+def picker(selection: Selection, specs: Iterable[ModelSpec | None]) -> Chosen:
+    """Draw the picker; the models' likeliest classes come first, as far as `remember` was told of them.
 
     Args:
         selection: models and images; the reference is another image than the first.
         specs: layouts of the models, None where one is not known yet.
-        likeliest: classes to offer first, the models' own guesses.
     """
     known = [spec for spec in specs if spec is not None]
     names = list(dict.fromkeys(name for spec in known for name in class_names(spec)))
@@ -49,7 +50,9 @@ def picker(selection: Selection, specs: Iterable[ModelSpec | None], likeliest: S
         link.note(f"No model here has a class {linked[:40]!r}: each model's top class is explained.")
         linked = TOP
         link.put("target")
-    options = list(dict.fromkeys([TOP, SIMILARITY, *likeliest, *names, linked]))
+    remembered: Mapping[str, Sequence[str]] = st.session_state.get("likeliest", {}).get(selection.images[0], {})
+    first = likeliest({model: remembered[model] for model in selection.models if model in remembered})
+    options = list(dict.fromkeys([TOP, SIMILARITY, *first, *names, linked]))
     st.session_state["target_choice"] = linked
     st.selectbox(
         "Explain",
@@ -65,6 +68,15 @@ def picker(selection: Selection, specs: Iterable[ModelSpec | None], likeliest: S
     if linked == SIMILARITY or (linked == TOP and any(not spec.classes for spec in known)):
         _choose_reference(selection, of)
     return Chosen(linked, of)
+
+
+def remember(picture: str, outcome: Outcome) -> None:
+    """Keep the likeliest classes that relevance found for an image, which the picker then offers first."""
+    kept = st.session_state.setdefault("likeliest", {}).setdefault(picture, {})
+    for model in outcome.models:
+        for dataset in model.datasets.values():
+            if "top_name" in dataset.coords:
+                kept[model.model] = dataset["top_name"].isel(image=0).values.tolist()
 
 
 def class_names(spec: ModelSpec) -> tuple[str, ...]:

@@ -1,19 +1,9 @@
-"""Which layer of a model's tokens a depth on the slider means."""
+"""Which layer of a model's tokens a depth on the slider means, as a person reads it."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-
-from dashboard.compute.asking import ModelResult, Outcome
-from dashboard.compute.requests import Value
 from dashboard.state.selection import Depth
 from model_zoo.adapter import ModelSpec
 
 MOST = 6
-
-
-def blocks(spec: ModelSpec) -> int:
-    """Blocks whose tokens can be read."""
-    return sum(point.startswith("resid_post.") for point in spec.points)
 
 
 def columns(models: int) -> int:
@@ -21,41 +11,22 @@ def columns(models: int) -> int:
     return models + 1 if models < MOST else 0
 
 
-def parameter(spec: ModelSpec, depth: Depth | None) -> str:
-    """The probes' ``layer``: ``last`` (after the final norm), else the block at the same relative depth."""
-    if depth is None or depth.layer == depth.of or not blocks(spec):
-        return "last"
-    return str(depth.index(blocks(spec)))
+def text(spec: ModelSpec, depth: Depth) -> str:
+    """The layer: after the final norm, which is the last where there is one, else the block."""
+    last = depth.layer == depth.of or not _blocks(spec)
+    return "after the final norm" if last and "norm" in spec.points else _block(spec, depth)
 
 
-def text(spec: ModelSpec, depth: Depth | None) -> str:
-    """The layer as a person reads it."""
-    chosen = parameter(spec, depth)
-    count = blocks(spec)
-    if chosen == "last":
-        return "after the final norm" if "norm" in spec.points else f"layer {count} of {count}"
-    return f"layer {int(chosen) + 1} of {count}"
+def facet_text(spec: ModelSpec, depth: Depth, facet: str) -> str:
+    """The layer and what is read in it; facets have no final norm."""
+    return text(spec, depth) if facet == "token" else f"{facet} of {_block(spec, depth)}"
 
 
-def facet_text(spec: ModelSpec, depth: Depth | None, facet: str) -> str:
-    """The layer and what is read in it, as a person reads it; facets have no final norm."""
-    if facet == "token":
-        return text(spec, depth)
-    chosen, count = parameter(spec, depth), blocks(spec)
-    return f"{facet} of layer {count if chosen == 'last' else int(chosen) + 1} of {count}"
+def _block(spec: ModelSpec, depth: Depth) -> str:
+    count = _blocks(spec)
+    return f"layer {depth.index(count) + 1} of {count}"
 
 
-def of_each(models: Iterable[ModelResult], depth: Depth | None, **more: Value) -> dict[str, Mapping[str, Value] | None]:
-    """Parameters of each model with the layer at its own depth; None while a model is not known."""
-    return {m.model: {"layer": parameter(m.spec, depth), **more} if m.spec else None for m in models}
-
-
-def together(known: Outcome, outcome: Outcome) -> Outcome:
-    """The outcome, where a model that became known only after it was asked for counts as on its way.
-
-    Parameters depend on a model's layout. A layout that arrived between asking for it and asking for the result left
-    the result unasked: the page has to run again, which it does when the work on the layouts is over.
-    """
-    late = {model.model for model in known.models if model.spec is None and not model.message}
-    models = tuple(replace(model, waiting=True) if model.model in late else model for model in outcome.models)
-    return replace(outcome, models=models, jobs=outcome.jobs or known.jobs)
+def _blocks(spec: ModelSpec) -> int:
+    """Blocks whose tokens can be read."""
+    return sum(point.startswith("resid_post.") for point in spec.points)

@@ -1,24 +1,22 @@
 """Which patches speak for a class, by several methods and under several models."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import streamlit as st
 import xarray as xr
 
 from dashboard.compute import asking
-from dashboard.compute.asking import ModelResult, Outcome, Params
-from dashboard.controls import progress, target_choice
-from dashboard.controls.sidebar import sidebar
-from dashboard.draw import export, frame, head_maps, palette, panels
-from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.compute.asking import Ask, ModelResult
+from dashboard.controls import choices, target_choice
+from dashboard.draw import head_maps, palette, panels
+from dashboard.draw.frame import Help
+from dashboard.draw.panels import Look, Panel, Row, Scale
 from dashboard.draw.sentences import percent
 from dashboard.images import gallery
-from dashboard.view import Page
+from dashboard.state.selection import Selection
+from dashboard.view import Answer, Page, Shown, View
 from probes.core.saliency import overlap
-
-PAGE = Page("Relevance", section="Attention", order=25)
 
 METHODS = {
     "chefer": "Chefer",
@@ -66,7 +64,15 @@ NOT_SHOWN = """
 
 
 @dataclass(frozen=True)
-class Shown:
+class Chosen:
+    """What the controls say: keys of ``METHODS``, and what is explained."""
+
+    methods: Sequence[str]
+    target: target_choice.Chosen
+
+
+@dataclass(frozen=True)
+class RelevanceMap:
     """One method's map under one model, in times even relevance, or why there is none."""
 
     method: str
@@ -76,18 +82,18 @@ class Shown:
     message: str = ""
 
 
-def shown(method: str, model: ModelResult, of: str) -> Shown:
+def relevance_map(method: str, model: ModelResult, of: str) -> RelevanceMap:
     """Read one map out of the results."""
-    dataset = model.datasets.get("attention-relevance")
+    dataset = model.datasets.get(method)
     if dataset is None:
-        return Shown(method, model, message=model.message)
+        return RelevanceMap(method, model, message=model.reasons.get(method, ""))
     one = dataset.isel(image=0)
+    note = explained(one, of)
     if bool(one["vanished"]):
-        return Shown(
-            method, model, message=f"{METHODS[method]} gives no map for {explained(one, of)}: no patch stands out."
-        )
+        said = f"{METHODS[method]} gives no map for {note}: no patch stands out."
+        return RelevanceMap(method, model, message=said)
     values = one["relevance"].values.astype(float)
-    return Shown(method, model, values / np.abs(values).mean(), explained(one, of))
+    return RelevanceMap(method, model, values / np.abs(values).mean(), note)
 
 
 def explained(one: xr.Dataset, of: str) -> str:
@@ -100,36 +106,37 @@ def explained(one: xr.Dataset, of: str) -> str:
     return f"{word}, {chance}logit {palette.number(value)}"
 
 
-def scales(found: list[Shown]) -> dict[bool, Scale]:
+def scales(found: Sequence[RelevanceMap]) -> dict[bool, Scale]:
     """One scale for all unsigned maps, one for the signed."""
     made = {}
     for signed in (False, True):
-        arrays = [s.values for s in found if s.values is not None and (s.method == SIGNED) == signed]
+        arrays = [one.values for one in found if one.values is not None and (one.method == SIGNED) == signed]
         if arrays:
             made[signed] = Scale.over(arrays, UNITS, signed=signed)
     return made
 
 
-def panel(one: Shown, scale: Scale | None, *, by_method: bool = False) -> Panel:
-    """One map as a panel, named by its model, or by its method where the methods of a model stand side by side."""
-    model = one.model
-    geometry = model.geometries[0] if model.geometries else None
-    waiting = one.values is None and not one.message
-    return Panel(
-        METHODS[one.method] if by_method else model.title,
-        model.colour,
-        one.note,
-        geometry,
-        one.values,
-        message=one.message or ("computing …" if waiting else ""),
-        waiting=waiting,
-        scale=scale if one.method == SIGNED else None,
-    )
+def panel(one: RelevanceMap, signed: Scale | None) -> Panel:
+    """One map as a panel; signed ones have the scale given."""
+    if one.values is None:
+        return panels.pending(replace(one.model, message=one.message))
+    return panels.of_model(one.model, one.note, one.values, scale=signed if one.method == SIGNED else None)
 
 
-def reading(found: list[Shown], picture: str) -> str:
+def rows(picture: str, found: Sequence[RelevanceMap], signed: Scale | None, *, by_model: bool) -> list[Row]:
+    """One row with a panel a model; or a row a model with a panel a method."""
+    if not by_model:
+        return [Row(picture, [panel(one, signed) for one in found])]
+    made = []
+    for title in dict.fromkeys(one.model.title for one in found):
+        drawn = [replace(panel(one, signed), name=METHODS[one.method]) for one in found if one.model.title == title]
+        made.append(Row(picture, drawn, title=title, look=Look(original=False, columns=len(drawn))))
+    return made
+
+
+def reading(found: Sequence[RelevanceMap], picture: str) -> str:
     """How much of each map lies on the object, or how few patches hold most of it."""
-    ready = [s for s in found if s.values is not None]
+    ready = [one for one in found if one.values is not None]
     if not ready:
         return ""
     mask = gallery.mask(picture) if picture.startswith("scene:") else None
@@ -145,7 +152,7 @@ def reading(found: list[Shown], picture: str) -> str:
     return "  \n".join([f"{start}:", *said, "n = 1 image; each map divided by its own mean magnitude."])
 
 
-def share(one: Shown, mask: np.ndarray | None) -> float:
+def share(one: RelevanceMap, mask: np.ndarray | None) -> float:
     """The part of the positive relevance on the object; without one, of the patches that hold 60% of it."""
     values = np.clip(one.values if one.values is not None else np.zeros((1, 1)), 0, None)
     if mask is None:
@@ -153,86 +160,45 @@ def share(one: Shown, mask: np.ndarray | None) -> float:
     return overlap(values, mask, one.model.geometries[0], 0.6).mass_inside
 
 
-def page() -> None:
-    """Draw the page."""
-    selection = sidebar()
-    frame.header("Which patches speak for the class?")
-    picture, row = selection.images[0], frame.controls()
-    layouts = asking.compute({}, selection)
-    specs = {model.model: model.spec for model in layouts.models}
-    with row:
-        chosen = st.selectbox(
-            "Method",
-            [*METHODS, "all"],
-            key="method",
-            bind="query-params",
-            format_func=lambda name: METHODS.get(name, "all methods"),
-            width=210,
-            help="Five ways to ask the same question. All of them need gradients, so each takes passes of its own.",
-        )
-        remembered: dict[str, list[str]] = st.session_state.setdefault("likeliest", {}).get(picture, {})
-        likeliest = target_choice.likeliest({m: remembered[m] for m in selection.models if m in remembered})
-        target = target_choice.picker(selection, specs.values(), likeliest)
-    methods = list(METHODS) if chosen == "all" else [chosen]
-    outcomes = {}
-    for method in methods:
-        asked: dict[str, Params | None] = {
-            model: {"method": method, **target.params(spec)} if spec else None for model, spec in specs.items()
-        }
-        outcomes[method] = asking.compute_each({"attention-relevance": asked}, selection)
-    found = [shown(method, model, target.of) for method, outcome in outcomes.items() for model in outcome.models]
+def controls(selection: Selection) -> Chosen:
+    """Draw method and target."""
+    method = choices.one_of_many(
+        "Method",
+        {**METHODS, "all": "all methods"},
+        "method",
+        width=210,
+        help="Five ways to ask the same question. All of them need gradients, so each takes passes of its own.",
+    )
+    target = target_choice.picker(selection, asking.known(selection))
+    return Chosen(list(METHODS) if method == "all" else [method], target)
+
+
+def shown(answer: Answer[Chosen]) -> Shown:
+    """Every map divided by its own mean, and what part of it lies where."""
+    methods, outcome, picture = answer.chosen.methods, answer.outcome, answer.selection.images[0]
+    found = [relevance_map(name, model, answer.chosen.target.of) for name in methods for model in outcome.models]
     scale = scales(found)
-    draw(picture, found, scale, several=chosen == "all")
-    busy = (outcome for outcome in (layouts, *outcomes.values()) if outcome.jobs or outcome.failures)
-    progress.show(next(busy, layouts))
-    said = reading(found, picture)
-    st.markdown(said)
-    ready = {
-        f"{model.title}, {METHODS[method]}": model.datasets["attention-relevance"]
-        for method, outcome in outcomes.items()
-        for model in outcome.models
-        if "attention-relevance" in model.datasets
-    }
-    remember(picture, outcomes[methods[0]])
-
-    def document() -> str:
-        heading = f"{gallery.title(picture)}: relevance by {', '.join(METHODS[m] for m in methods)}"
-        every = [panel(one, scale.get(True)) for one in found]
-        return export.svg(
-            picture, every, scale=scale.get(False), look=Look(), title=heading, caption=said.replace("*", "")
-        )
-
-    frame.footer(
-        frame.Help(HOW, FORMULA, NOT_SHOWN),
-        name=f"relevance-{picture.replace(':', '-')}",
-        png=(lambda: export.png(document())) if ready else None,
-        svg=document if ready else None,
-        csv=(lambda: table(ready)) if ready else None,
+    return Shown(
+        f"{gallery.title(picture)}: relevance by {', '.join(METHODS[name] for name in methods)}",
+        rows(picture, found, scale.get(True), by_model=len(methods) > 1),
+        scale=scale.get(False),
+        said=reading(found, picture),
+        table={
+            f"{title}, {METHODS[name]}": dataset[["relevance", "target_value", "target_class"]]
+            for name in methods
+            for title, dataset in outcome.ready(name).items()
+        },
     )
 
 
-def draw(picture: str, found: list[Shown], scale: Mapping[bool, Scale], *, several: bool) -> None:
-    """One row with a panel a model; or a row a model with a panel a method."""
-    if not several:
-        drawn = [panel(one, scale.get(True)) for one in found]
-        panels.patch_panels(picture, drawn, scale=scale.get(False), look=Look(), key="relevance")
-        return
-    for index, title in enumerate(dict.fromkeys(one.model.title for one in found)):
-        st.markdown(f"**{title}**")
-        drawn = [panel(one, scale.get(True), by_method=True) for one in found if one.model.title == title]
-        look = Look(original=False, columns=len(drawn))
-        panels.patch_panels(picture, drawn, scale=scale.get(False), look=look, key=f"relevance-{index}")
-
-
-def remember(picture: str, outcome: Outcome) -> None:
-    """Keep the models' likeliest classes, which the target picker offers first."""
-    kept = st.session_state["likeliest"].setdefault(picture, {})
-    for model in outcome.models:
-        dataset = model.datasets.get("attention-relevance")
-        if dataset is not None and "top_name" in dataset.coords:
-            kept[model.model] = dataset["top_name"].isel(image=0).values.tolist()
-
-
-def table(ready: Mapping[str, xr.Dataset]) -> str:
-    """All maps as CSV."""
-    return frame.csv({name: dataset[["relevance", "target_value", "target_class"]] for name, dataset in ready.items()})
+VIEW = View(
+    Page("Relevance", section="Attention", order=25),
+    "Which patches speak for the class?",
+    Help(HOW, FORMULA, NOT_SHOWN),
+    controls,
+    shown,
+    asks=lambda chosen: [
+        Ask("attention-relevance", {"method": name, **chosen.target.params}, name=name) for name in chosen.methods
+    ],
+    below=lambda answer, _: target_choice.remember(answer.selection.images[0], answer.outcome),
+)

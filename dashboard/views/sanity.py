@@ -1,7 +1,7 @@
 """Does a map depend on what the network learned: weights are made random from the output down."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
@@ -9,16 +9,15 @@ import streamlit as st
 import xarray as xr
 
 from dashboard.compute import asking
-from dashboard.compute.asking import ModelResult, Params
-from dashboard.controls import progress, target_choice
-from dashboard.controls.sidebar import sidebar
-from dashboard.draw import export, frame, palette, panels
-from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.compute.asking import Ask, ModelResult
+from dashboard.controls import choices, target_choice
+from dashboard.draw import palette, panels
+from dashboard.draw.frame import Help
+from dashboard.draw.panels import Look, Panel, Row, Scale
 from dashboard.images import gallery
 from dashboard.state import models
-from dashboard.view import Page
-
-PAGE = Page("Sanity checks", section="Attention", order=60)
+from dashboard.state.selection import Selection
+from dashboard.view import Answer, Chart, Page, Shown, View
 
 MAPS = {
     "mean": "last-layer attention",
@@ -29,8 +28,10 @@ MAPS = {
     "integrated-gradients": "integrated gradients",
     "token-grad-cam": "Grad-CAM on tokens",
 }
+UNEXPLAINED = ("mean", "rollout")
+"""Maps that explain no target."""
 SIGNED = "integrated-gradients"
-SHOWN = 6
+MOST_STAGES = 6
 HOW = """
 The left map of each row is the intact network's. To the right the network loses what it learned: first the classifier
 gets random weights, then the last block too, and so on, until everything is random.
@@ -57,15 +58,22 @@ NOT_SHOWN = """
 """
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What the controls say: key of ``MAPS``, seed of the random weights, and what is explained, if anything."""
+
+    map: str
+    seed: int
+    target: target_choice.Chosen | None
+
+
 def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go.Figure:
     """Rank correlation with the intact map, over how much of the network is random."""
     drawn = go.Figure()
     for index, (name, dataset) in enumerate(datasets.items()):
-        stages = dataset.sizes["stage"]
-        values = dataset["correlation"]
         drawn.add_scatter(
-            x=np.linspace(0, 100, stages),
-            y=values.mean("image").values,
+            x=np.linspace(0, 100, dataset.sizes["stage"]),
+            y=dataset["correlation"].mean("image").values,
             customdata=[said(str(stage)) for stage in dataset["stage_name"].values],
             mode="lines+markers",
             name=name,
@@ -88,24 +96,32 @@ def said(stage: str) -> str:
 
 def chosen_stages(stages: int) -> list[int]:
     """The stages whose maps are drawn: the intact one, the classifier's, the last, and some between."""
-    inner = np.linspace(2, stages - 1, SHOWN - 2) if stages > SHOWN else np.arange(2, stages)
+    inner = np.linspace(2, stages - 1, MOST_STAGES - 2) if stages > MOST_STAGES else np.arange(2, stages)
     return sorted({0, 1, *(round(float(x)) for x in inner)})
 
 
-def row(model: ModelResult, dataset: xr.Dataset, *, signed: bool) -> tuple[list[Panel], Scale]:
-    """The maps of one model, each divided by its own mean magnitude, and the scale they share."""
-    made = []
-    for stage in chosen_stages(dataset.sizes["stage"]):
-        values = dataset["map"].isel(image=0, stage=stage).values.astype(float)
-        magnitude = np.abs(values).mean()
-        title = said(str(dataset["stage_name"].values[stage]))
-        if not np.isfinite(magnitude) or magnitude == 0:
-            made.append(Panel(title, model.colour, geometry=model.geometries[0], message="There is no map."))
-            continue
-        note = f"correlation {palette.number(float(dataset['correlation'].isel(image=0, stage=stage)), 2)}"
-        made.append(Panel(title, model.colour, note, model.geometries[0], values / magnitude))
-    arrays = [panel.values for panel in made if panel.values is not None]
-    return made, Scale.over(arrays, "times its mean magnitude" if signed else "times the map's mean", signed=signed)
+def panel(model: ModelResult, dataset: xr.Dataset, stage: int) -> Panel:
+    """The map at one stage, divided by its own mean magnitude."""
+    one = dataset.isel(image=0, stage=stage)
+    values = one["map"].values.astype(float)
+    magnitude, name = np.abs(values).mean(), said(str(one["stage_name"].values))
+    if not np.isfinite(magnitude) or magnitude == 0:
+        return Panel(name, model.colour, geometry=model.geometries[0], message="There is no map.")
+    note = f"correlation {palette.number(float(one['correlation']), 2)}"
+    return Panel(name, model.colour, note, model.geometries[0], values / magnitude)
+
+
+def row(picture: str, model: ModelResult, *, signed: bool) -> Row:
+    """The maps of one model, on a scale of their own, or why there are none."""
+    dataset = model.datasets.get("attention-sanity")
+    if dataset is None:
+        drawn = [panels.pending(model)]
+    else:
+        drawn = [panel(model, dataset, stage) for stage in chosen_stages(dataset.sizes["stage"])]
+    arrays = [one.values for one in drawn if one.values is not None]
+    scale = Scale.over(arrays, "times its mean magnitude" if signed else "times the map's mean", signed=signed)
+    look = Look(original=False, columns=len(drawn) if dataset is not None else MOST_STAGES)
+    return Row(picture, drawn, title=model.title, scale=scale, look=look)
 
 
 def reading(datasets: Mapping[str, xr.Dataset], kind: str) -> str:
@@ -126,51 +142,39 @@ def reading(datasets: Mapping[str, xr.Dataset], kind: str) -> str:
     return "  \n".join([start, *lines, f"n = {n} image{'s' * (n > 1)}, one random network (seed {one.attrs['seed']})."])
 
 
-def page() -> None:
-    """Draw the page."""
-    selection = sidebar()
-    frame.header("Would a network that knows nothing show the same?")
-    controls = frame.controls()
-    layouts = asking.compute({}, selection)
-    specs = {model.model: model.spec for model in layouts.models}
-    with controls:
-        kind = st.selectbox(
-            "Map", list(MAPS), key="sanity", bind="query-params", format_func=MAPS.__getitem__, width=220
-        )
-        seed = st.number_input("Seed", 0, 99, 0, key="seed", bind="query-params", width=110)
-        target = target_choice.Chosen("top", "")
-        if kind not in ("mean", "rollout"):
-            target = target_choice.picker(selection, specs.values(), [])
-    asked: dict[str, Params | None] = {}
-    for name, spec in specs.items():
-        explained = target.params(spec) if kind not in ("mean", "rollout") else {}
-        asked[name] = {"map": kind, "seed": int(seed), **explained} if spec else None
-    outcome = asking.compute_each({"attention-sanity": asked}, selection)
-    picture, ready = selection.images[0], outcome.ready("attention-sanity")
-    drawn: list[tuple[list[Panel], Scale]] = []
-    for index, model in enumerate(outcome.models):
-        if "attention-sanity" in model.datasets:
-            made = row(model, model.datasets["attention-sanity"], signed=kind == SIGNED)
-            drawn.append(made)
-            st.markdown(f"**{model.title}**")
-            look = Look(original=False, columns=len(made[0]))
-            panels.patch_panels(picture, made[0], scale=made[1], look=look, key=f"sanity-{index}")
-    frame.states(outcome, "attention-sanity")
-    progress.show(outcome if outcome.jobs or outcome.failures else layouts)
-    text = reading(ready, kind) if ready else ""
-    if ready:
-        frame.chart(figure(ready, outcome.colours), key="sanity-chart", alt="Rank correlation over randomised stages")
-        st.markdown(text)
+def controls(selection: Selection) -> Chosen:
+    """Draw map and seed, and the target of a map that explains one."""
+    kind = choices.one_of_many("Map", MAPS, "sanity", width=220)
+    seed = st.number_input("Seed", 0, 99, 0, key="seed", bind="query-params", width=110)
+    target = None if kind in UNEXPLAINED else target_choice.picker(selection, asking.known(selection))
+    return Chosen(kind, int(seed), target)
 
-    def document() -> str:
-        title = f"{gallery.title(picture)}: {MAPS[kind]} as the network becomes random"
-        every = [replace(one, scale=scale) for made, scale in drawn for one in made]
-        return export.svg(picture, every, scale=None, look=Look(), title=title, caption=text.replace("*", ""))
 
-    frame.footer(
-        frame.Help(HOW, FORMULA, NOT_SHOWN),
-        name=f"sanity-{picture.replace(':', '-')}",
-        png=(lambda: export.png(document())) if drawn else None,
-        svg=document if drawn else None,
-        csv=(lambda: frame.csv({n: d[["correlation"]] for n, d in ready.items()})) if ready else None,
+def asks(chosen: Chosen) -> list[Ask]:
+    """The map at every stage."""
+    explained = chosen.target.params if chosen.target else {}
+    return [Ask("attention-sanity", {"map": chosen.map, "seed": chosen.seed, **explained})]
+
+
+def shown(answer: Answer[Chosen]) -> Shown:
+    """A row a model with a panel a stage, and the correlation over all stages."""
+    outcome, kind, picture = answer.outcome, answer.chosen.map, answer.selection.images[0]
+    ready = outcome.ready("attention-sanity")
+    over = "Rank correlation over randomised stages"
+    return Shown(
+        f"{gallery.title(picture)}: {MAPS[kind]} as the network becomes random",
+        [row(picture, model, signed=kind == SIGNED) for model in outcome.models],
+        said=reading(ready, kind) if ready else "",
+        charts=[Chart(figure(ready, outcome.colours), "sanity-chart", over)] if ready else (),
+        table={name: dataset[["correlation"]] for name, dataset in ready.items()},
     )
+
+
+VIEW = View(
+    Page("Sanity checks", section="Attention", order=60),
+    "Would a network that knows nothing show the same?",
+    Help(HOW, FORMULA, NOT_SHOWN),
+    controls,
+    shown,
+    asks=asks,
+)

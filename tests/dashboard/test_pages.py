@@ -7,6 +7,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from dashboard import navigation
+from dashboard.draw import panels
 from dashboard.images import gallery
 
 HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
@@ -120,6 +121,15 @@ def test_a_point_of_the_link_is_asked_in_every_model(settle):
     clean(at)
     assert at.segmented_control(key="query_choice").value == "patch"
     assert "the clicked patch" in " ".join(m.value for m in at.markdown)
+
+
+@pytest.mark.parametrize("address", ["heads", "correspondence"])
+def test_a_point_that_no_model_sees_is_said_on_every_panel(address, settle, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(panels, "patch_panels", lambda picture, shown, **_: drawn.append(shown))
+    at = settle(turn_to(app(query=["patch"], at=["0.01,0.5"]).run(), address))
+    clean(at)
+    assert [panel.message for panel in drawn[-1]] == ["The point lies outside this model's crop."] * 2
 
 
 @pytest.mark.parametrize(

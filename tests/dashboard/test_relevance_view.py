@@ -5,9 +5,11 @@ import pytest
 import xarray as xr
 
 from dashboard.compute.asking import ModelResult
+from dashboard.compute.results import Request, probe_of
 from dashboard.controls import target_choice
 from dashboard.views import relevance
 from model_zoo.adapter import Geometry, ModelSpec
+from probes.core import targets
 
 
 def dataset(values: np.ndarray, *, vanished: bool = False, name: str = "heart, card suit") -> xr.Dataset:
@@ -26,14 +28,15 @@ def dataset(values: np.ndarray, *, vanished: bool = False, name: str = "heart, c
 def model(title: str = "A", message: str = "", **datasets: xr.Dataset) -> ModelResult:
     spec = ModelSpec("vit", (224, 224), 56, (4, 4), ("cls",), (), (), 10)
     geometry = Geometry((224, 224), (0, 0, 224, 224), (224, 224))
-    found = {"attention-relevance": datasets["found"]} if datasets else {}
-    return ModelResult(title, title, "#0072B2", spec, (geometry,), found, message)
+    found = dict.fromkeys(relevance.METHODS, datasets["found"]) if datasets else {}
+    return ModelResult(title, title, "#0072B2", spec, (geometry,), found, message, False, {"chefer": message})
 
 
 def test_maps_are_divided_by_their_mean_so_that_models_share_a_scale() -> None:
     small, large = np.arange(16.0).reshape(4, 4), 1e6 * np.arange(16.0).reshape(4, 4)
     one, two = (
-        relevance.shown("chefer", model(t, found=dataset(v)), "scene:2") for t, v in (("A", small), ("B", large))
+        relevance.relevance_map("chefer", model(t, found=dataset(v)), "scene:2")
+        for t, v in (("A", small), ("B", large))
     )
     np.testing.assert_allclose(one.values, two.values)
     assert one.values.mean() == pytest.approx(1)
@@ -46,7 +49,7 @@ def test_maps_are_divided_by_their_mean_so_that_models_share_a_scale() -> None:
 
 def test_signed_maps_have_a_scale_of_their_own_around_zero() -> None:
     values = np.linspace(-3, 1, 16).reshape(4, 4)
-    one = relevance.shown("integrated-gradients", model(found=dataset(values)), "scene:2")
+    one = relevance.relevance_map("integrated-gradients", model(found=dataset(values)), "scene:2")
     scale = relevance.scales([one])[True]
     assert scale.signed
     assert scale.low == -scale.high
@@ -54,7 +57,7 @@ def test_signed_maps_have_a_scale_of_their_own_around_zero() -> None:
 
 
 def test_a_map_that_vanished_is_a_sentence_and_no_map() -> None:
-    one = relevance.shown("grad-cam", model(found=dataset(np.full((4, 4), np.nan), vanished=True)), "scene:2")
+    one = relevance.relevance_map("grad-cam", model(found=dataset(np.full((4, 4), np.nan), vanished=True)), "scene:2")
     assert one.values is None
     assert "gives no map for heart" in one.message
     drawn = relevance.panel(one, None)
@@ -64,16 +67,22 @@ def test_a_map_that_vanished_is_a_sentence_and_no_map() -> None:
 
 
 def test_an_undefined_model_says_why() -> None:
-    drawn = relevance.panel(relevance.shown("chefer", model(message="Not defined here: windows."), "scene:2"), None)
+    drawn = relevance.panel(
+        relevance.relevance_map("chefer", model(message="Not defined here: windows."), "scene:2"), None
+    )
     assert drawn.message == "Not defined here: windows."
+    other = relevance.panel(
+        relevance.relevance_map("token-grad-cam", model(message="Not for chefer."), "scene:2"), None
+    )
+    assert (other.message, other.waiting) == ("computing …", True), "another method may well be defined"
 
 
 def test_the_sentence_follows_from_the_numbers() -> None:
     even, one_patch = np.ones((4, 4)), np.zeros((4, 4))
     one_patch[0, 0] = 1
     found = [
-        relevance.shown("chefer", model("A", found=dataset(even)), "scene:2"),
-        relevance.shown("chefer", model("B", found=dataset(one_patch, name="similarity")), "scene:2"),
+        relevance.relevance_map("chefer", model("A", found=dataset(even)), "scene:2"),
+        relevance.relevance_map("chefer", model("B", found=dataset(one_patch, name="similarity")), "scene:2"),
     ]
     said = relevance.reading(found, "photo:chelsea")
     assert "**A** (heart, 25\u202f%, logit 2.5): Chefer 62\u202f%" in said  # 10 of 16 patches hold 60% of an even map
@@ -85,11 +94,14 @@ def test_the_sentence_follows_from_the_numbers() -> None:
 
 
 def test_without_a_classifier_the_top_class_becomes_a_similarity() -> None:
-    chosen = target_choice.Chosen("top", "scene:4")
+    request = Request(
+        ("m",), ("scene:2",), "attention-relevance", tuple(target_choice.Chosen("top", "scene:4").params.items())
+    )
+    asked = probe_of(request)
     with_classes, without = (ModelSpec("vit", (64, 64), 16, (4, 4), (), (), (), n) for n in (10, 0))
-    assert chosen.params(with_classes) == {"target": "top"}
-    assert chosen.params(without) == {"target": "similarity", "of": "scene:4"}
-    assert target_choice.Chosen("cat", "scene:4").params(without) == {"target": "cat"}  # says there: no classifier
+    assert [targets.meant(spec, asked.target) for spec in (with_classes, without)] == ["top", "similarity"]
+    assert target_choice.Chosen("similarity", "scene:4").params == {"target": "similarity", "of": "scene:4"}
+    assert target_choice.Chosen("cat", "scene:4").params == {"target": "cat"}  # a model without classes says so there
 
 
 def test_likeliest_classes_alternate_between_models() -> None:

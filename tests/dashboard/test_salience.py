@@ -1,6 +1,7 @@
 """The table, ranking and answer of the saliency page, object masks, and the sanity page's figure, as data."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,11 +150,14 @@ def test_the_sanity_figure_and_sentence() -> None:
     assert figure.data[0].x[-1] == 100
     assert "rank correlation" in figure.layout.yaxis.title.text
     drawn = sanity.chosen_stages(len(stages))
-    assert (drawn[0], drawn[1], drawn[-1], len(drawn)) == (0, 1, len(stages) - 1, sanity.SHOWN)
-    panels, scale = sanity.row(model(np.ones((1, 1, 2, 2))), dataset, signed=False)
-    assert [panel.name for panel in panels][::5] == ["intact", "all random"]
-    assert scale.high == max(panel.values.max() for panel in panels)
-    assert all(panel.values.mean() == pytest.approx(1) for panel in panels)
+    assert (drawn[0], drawn[1], drawn[-1], len(drawn)) == (0, 1, len(stages) - 1, sanity.MOST_STAGES)
+    shown = replace(model(np.ones((1, 1, 2, 2))), datasets={"attention-sanity": dataset})
+    row = sanity.row("photo:chelsea", shown, signed=False)
+    assert [panel.name for panel in row.panels][::5] == ["intact", "all random"]
+    assert row.scale.high == max(panel.values.max() for panel in row.panels)
+    assert all(panel.values.mean() == pytest.approx(1) for panel in row.panels)
+    waiting = sanity.row("photo:chelsea", replace(shown, datasets={}), signed=False)
+    assert [panel.waiting for panel in waiting.panels] == [True]
     said = sanity.reading({"m": dataset}, "mean")
     first = stages[int(np.flatnonzero(correlation[0] < 0.5)[0])]
     assert f"falls below 0.5 once {first} is random" in said

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dashboard.images import gallery
@@ -91,10 +91,8 @@ def test_points_that_are_none(text):
     assert read_point(text) is None
 
 
-@given(st.integers(1, 60), st.integers(1, 60), st.data())
-def test_a_depth_is_the_layer_that_probes_take_for_the_same_relative_depth(
-    of: int, layers: int, data: st.DataObject
-) -> None:
-    layer = data.draw(st.integers(1, of))
-    relative = (layer - 1) / (of - 1) if of > 1 else 1.0
-    assert Depth(layer, of).index(layers) == layer_index(repr(relative), layers)
+@given(DEPTHS, st.integers(1, 60))
+@example(Depth(2, 7), 4)  # 1/6 of 3 is a half, and rounded digits of it would be more
+def test_a_depth_is_the_layer_that_probes_take_for_its_parameter(depth: Depth, layers: int) -> None:
+    assert layer_index(depth.parameter, layers) == depth.index(layers)
+    assert depth.layer == depth.of or layer_index(depth.parameter, depth.of) == depth.layer - 1
