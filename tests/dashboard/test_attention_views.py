@@ -76,11 +76,11 @@ def test_the_sentence_about_distance_follows_from_the_numbers():
 
 def test_the_linked_chart_holds_every_head_and_a_selection():
     data = distance.scaled({"a": distances(0), "b": distances(1)}, "px")
-    chart = distance.linked(data, COLOURS).to_dict()
+    chart = head_picker.chart(data, COLOURS).to_dict()
     (rows,) = chart["datasets"].values()
     assert len(rows) == 24
     assert {p["name"] for p in chart["params"]} == {"head"}
-    table = distance.table(data)
+    table = head_picker.table(data)
     assert head_picker.chosen([{"model": "b", "layer": 2, "head": 3}], table) == ("b", 2, 3)
     far = table.loc[table["distance"].idxmax()]
     for nonsense in ([], [{"model": "b", "layer": 99, "head": 1}], [{"x": None}]):
