@@ -1,4 +1,4 @@
-"""The heads as a table and as a chart in which one can be chosen, and where one patch looks with it."""
+"""The heads as a chart in which one can be chosen, and where one patch looks with it."""
 
 from collections.abc import Mapping
 
@@ -17,27 +17,15 @@ from dashboard.draw.palette import number
 from dashboard.draw.panels import Look, Panel, Row
 from dashboard.state import link, models
 from dashboard.state.selection import Selection, read_point
+from dashboard.views.distance import head_distances
 
 Place = tuple[str, int, int]
 """Model's title, layer and head, both from 1."""
 
 
-def table(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """A row a head: model, layer and head from 1, distance, its standard error and the attention on CLS."""
-    rows = []
-    for name, dataset in datasets.items():
-        values = dataset["distance"].values
-        for layer, head in zip(*np.nonzero(np.isfinite(values)), strict=True):
-            entry = {variable: float(dataset[variable][layer, head]) for variable in ("distance", "distance_sem")}
-            cls = float(dataset["cls_mass"][layer, head]) if "cls_mass" in dataset else np.nan
-            place = {"model": name, "layer": int(layer) + 1, "head": int(head) + 1}
-            rows.append(place | entry | {"cls_mass": cls, "n": dataset.attrs["n"]})
-    return pd.DataFrame(rows)
-
-
 def chart(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], *, legend: bool = False) -> alt.LayerChart:
     """All heads in Altair, where one can be chosen, with the means of the layers."""
-    rows = table(datasets)
+    rows = head_distances.table(datasets)
     rows["place"] = rows["layer"] + (rows["head"] - rows.groupby("model")["head"].transform("max") / 2 - 0.5) * 0.05
     units = next(iter(datasets.values()))["distance"].attrs["units"]
     names = list(datasets)
@@ -84,7 +72,7 @@ def draw(datasets: Mapping[str, xr.Dataset], outcome: Outcome, picture: str) -> 
         outcome: of the page.
         picture: image that the map is of.
     """
-    heads = table(datasets)
+    heads = head_distances.table(datasets)
     left, right = st.columns([3, 2], gap="large")
     with left:
         drawn = chart(datasets, outcome.colours)

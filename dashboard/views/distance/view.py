@@ -1,22 +1,16 @@
 """Mean attention distance of every head of every model, and the map behind a head."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
-import xarray as xr
 
 from dashboard.compute.asking import Ask
 from dashboard.controls import choices
 from dashboard.draw import charts, frame
 from dashboard.draw.frame import Help
-from dashboard.draw.palette import number
-from dashboard.draw.sentences import percent
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Chart, Images, Page, Shown, View
-from dashboard.views.distance import head_picker
+from dashboard.views.distance import head_distances, head_picker
 
 UNITS = {"px": "pixels", "diagonal": "fraction of the diagonal"}
 CONVENTIONS = {"patches": "over patches", "raw": "as used"}
@@ -58,68 +52,6 @@ class Chosen:
     units: str
 
 
-def scaled(datasets: Mapping[str, xr.Dataset], units: str) -> dict[str, xr.Dataset]:
-    """Distances in pixels, or divided by the diagonal of each model's input."""
-    if units == "px":
-        return {name: _with_units(dataset, 1.0, "px of the input") for name, dataset in datasets.items()}
-    fraction = "fraction of the diagonal"
-    return {name: _with_units(dataset, dataset.attrs["diagonal"], fraction) for name, dataset in datasets.items()}
-
-
-def _with_units(dataset: xr.Dataset, divisor: float, units: str) -> xr.Dataset:
-    """In other units, and without the layers at the end that have no distance, as a pooling query has not."""
-    defined = np.flatnonzero(np.isfinite(dataset["distance"].values).any(1))
-    dataset = dataset.isel(layer=slice(0, int(defined[-1]) + 1 if len(defined) else None))
-    lengths = [name for name in dataset.data_vars if "distance" in str(name)]
-    return dataset.assign({name: (dataset[name] / divisor).assign_attrs(units=units) for name in lengths})
-
-
-def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go.Figure:
-    """Head points with standard errors, layer means, and a dashed line a model for uniform attention."""
-    drawn = charts.over_layers(datasets, "distance", colours, label="mean attention distance")
-    for trace in drawn.data:
-        name = trace.legendgroup
-        errors = datasets[name]["distance_sem"].values
-        finite = np.isfinite(datasets[name]["distance"].values)
-        if trace.mode == "markers" and np.isfinite(errors).any():
-            trace.error_y = {"array": errors[finite], "thickness": 1, "width": 0, "color": colours[name]}
-            trace.hovertemplate = trace.hovertemplate.replace("%{y:.3g}", "%{y:.3g} ± %{error_y.array:.2g}")
-    references: dict[float, list[str]] = {}
-    for name, dataset in datasets.items():
-        references.setdefault(round(float(dataset["uniform_distance"]), 4), []).append(name)
-    for value, names in references.items():
-        alone = len(names) == 1 and len(datasets) > 1
-        drawn.add_hline(
-            y=value,
-            line={"dash": "dash", "width": 1.5, "color": colours[names[0]] if alone else "#8a8f98"},
-            annotation={
-                "text": f"uniform attention{' in ' + names[0] if alone else ''}: {number(value)}",
-                "font": {"size": 12},
-            },
-            annotation_position="top right",
-        )
-    return drawn.update_layout(height=470)
-
-
-def reading(datasets: Mapping[str, xr.Dataset], renormalised: bool) -> str:
-    """What the numbers say, a sentence a model, with n and the convention."""
-    said = []
-    for name, dataset in datasets.items():
-        values, uniform = dataset["distance"].values, float(dataset["uniform_distance"])
-        means = [row[np.isfinite(row)].mean() for row in values if np.isfinite(row).any()]
-        flat = values[np.isfinite(values)]
-        first, last, least, most, even = (number(x) for x in (means[0], means[-1], flat.min(), flat.max(), uniform))
-        local = percent(float((flat < uniform / 2).mean()))
-        said.append(
-            f"**{name}**: {first} in the first layer, {last} in the last; heads from {least} to {most}, {local} of "
-            f"them below half of uniform attention's {even}."
-        )
-    one = next(iter(datasets.values()))
-    n, units = int(one.attrs["n"]), one["distance"].attrs["units"]
-    convention = "renormalised over the patches" if renormalised else "not renormalised: attention on CLS counts as 0"
-    return "  \n".join([*said, f"Means in {units}, n = {n} image{'s' * (n > 1)}, {convention}."])
-
-
 def controls(_: Selection) -> Chosen:
     """Draw the convention of the weights and the units."""
     weights = choices.one_of(
@@ -139,21 +71,24 @@ def controls(_: Selection) -> Chosen:
 
 def shown(answer: Answer[Chosen]) -> Shown:
     """All heads of all models over the layers."""
-    ready, colours = scaled(answer.outcome.ready("attention-distance"), answer.chosen.units), answer.outcome.colours
+    colours = answer.outcome.colours
+    ready = head_distances.scaled(answer.outcome.ready("attention-distance"), answer.chosen.units)
     if not ready:
         return Shown("Mean attention distance")
+    alt = "Mean attention distance of heads over layers"
     return Shown(
         "Mean attention distance",
-        charts=[Chart(figure(ready, colours), "distance", "Mean attention distance of heads over layers")],
-        said=reading(ready, answer.chosen.renormalised),
-        table=lambda: head_picker.table(ready),
+        charts=[Chart(head_distances.figure(ready, colours), "distance", alt)],
+        said=head_distances.reading(ready, answer.chosen.renormalised),
+        table=lambda: head_distances.table(ready),
         document=lambda: head_picker.document(ready, colours),
     )
 
 
 def below(answer: Answer[Chosen], _: Shown) -> None:
     """One head's map, and the attention on CLS; the closed tab costs nothing."""
-    outcome, ready = answer.outcome, scaled(answer.outcome.ready("attention-distance"), answer.chosen.units)
+    outcome = answer.outcome
+    ready = head_distances.scaled(outcome.ready("attention-distance"), answer.chosen.units)
     if not ready:
         return
     head, mass = st.tabs(["One head's map", "Attention on CLS"], key="below", on_change="rerun")
