@@ -85,11 +85,12 @@ class Answer(Generic[C]):
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart: the figure, its name on the page, and what it shows for those who do not see it."""
+    """A chart: the figure, its name on the page, what it shows for those who do not see it, and a heading."""
 
     figure: go.Figure
     key: str
     alt: str
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def draw(view: View[C]) -> None:
     shown = view.shown(answer)
     if view.above:
         view.above(answer, shown)
-    _rows(shown)
+    draw_rows(shown.rows, scale=shown.scale, look=shown.look)
     if shown.legend:
         frame.legend(shown.legend)
     for note in filter(None, [cut, *shown.notes]):
@@ -215,17 +216,25 @@ def draw(view: View[C]) -> None:
         view.below(answer, shown)
 
 
-def _rows(shown: Shown) -> None:
-    alone = [index for index, row in enumerate(shown.rows) if row.scale is None]
-    for index, row in enumerate(shown.rows):
+def draw_rows(rows: Sequence[Row], *, scale: Scale | None, look: Look, key: str = "panels") -> None:
+    """Draw rows one under the other, the shared scale's bar under the last that it is of.
+
+    Args:
+        rows: from the top.
+        scale: what the colours mean in panels and rows without a scale of their own.
+        look: how maps are drawn.
+        key: name of the rows on the page.
+    """
+    alone = [index for index, row in enumerate(rows) if row.scale is None]
+    for index, row in enumerate(rows):
         if row.title:
             st.markdown(f"**{row.title}**")
         panels.patch_panels(
             row.picture,
             row.panels,
-            scale=row.scale or shown.scale,
-            look=row.look or shown.look,
-            key=f"panels-{index}",
+            scale=row.scale or scale,
+            look=row.look or look,
+            key=f"{key}-{index}",
             point=row.point,
             on_pick=choices.pick if row.clickable else None,
             outline=row.outline,
@@ -240,4 +249,6 @@ def _charts(charts: Sequence[Chart]) -> None:
     places = st.columns([3, 2], gap="large") if len(charts) == 2 else [st.container() for _ in charts]
     for place, chart in zip(places, charts, strict=True):
         with place:
+            if chart.title:
+                st.subheader(chart.title, anchor=False)
             frame.chart(chart.figure, key=chart.key, alt=chart.alt)

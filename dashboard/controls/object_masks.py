@@ -71,9 +71,8 @@ def covered(picture: str, key: str, geometry: Geometry, grid: tuple[int, int]) -
 def outlined(picture: str, key: str) -> np.ndarray:
     """The mask on a grid over the whole picture, coarse enough to be drawn as a line: boolean (rows, columns)."""
     width, height = gallery.load(picture).size
-    whole = Geometry((width, height), (0.0, 0.0, float(width), float(height)), (height, width))
     cell = max(width, height) / FINE
-    return covered(picture, key, whole, (round(height / cell), round(width / cell))) >= 0.5
+    return covered(picture, key, gallery.whole(picture), (round(height / cell), round(width / cell))) >= 0.5
 
 
 def named(key: str) -> str:

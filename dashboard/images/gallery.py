@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from dashboard.cache import remember
+from model_zoo.adapter import Geometry
 from model_zoo.images import ImageSource, open_image
 
 MOST_UPLOAD_BYTES = 256 * 2**20
@@ -178,6 +179,12 @@ def alt(identity: str) -> str:
     """What a picture shows, for those who do not see it."""
     kind, _, name = identity.partition(":")
     return PHOTOS[name].alt if kind == "photo" else title(identity)
+
+
+def whole(identity: str) -> Geometry:
+    """The geometry of what lies over the whole picture, uncropped."""
+    width, height = size(identity)
+    return Geometry((width, height), (0.0, 0.0, float(width), float(height)), (height, width))
 
 
 @remember(PICTURE_BYTES)

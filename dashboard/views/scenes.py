@@ -1,22 +1,24 @@
 """The procedural scenes that the shipped models were trained on, with their masks, in cue conflict and in motion."""
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from PIL import Image
 
 from dashboard.cache import remember
-from dashboard.controls.sidebar import sidebar
-from dashboard.draw import frame, palette
+from dashboard.controls import choices
+from dashboard.draw import palette
+from dashboard.draw.frame import Help
 from dashboard.state import link, models
-from dashboard.view import Page
+from dashboard.state.selection import Selection
+from dashboard.view import Answer, Chart, Page, Shown, View
 from model_zoo.catalog import CATALOG
 from model_zoo.scenes import CLASSES, Scenes
 from model_zoo.textures import SURFACES
-
-PAGE = Page("Scenes", section="Models", order=85)
 
 SHOWN, COLUMNS, SIDE = 18, 6, 168
 SURFACES_SHOWN = {"own": "as in training", "conflict": "cue conflict"}
@@ -44,6 +46,19 @@ NOT_SHOWN = """
 - The surface still hints at shape, as a texture is cut off by the outline.
 - Answers that name neither the shape's nor the surface's class do not count.
 """
+
+Cards = dict[str, dict[str, float]]
+"""Title of a shipped model to its figures."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the controls say: surfaces in conflict, the sheet from 1, all but the object dimmed, one scene in motion."""
+
+    conflict: bool
+    sheet: int
+    outlined: bool
+    moving: bool
 
 
 @remember(32 * 2**20)
@@ -73,7 +88,7 @@ def clip(index: int, frames: int = 36) -> bytes:
     return out.getvalue()
 
 
-def measured() -> dict[str, dict[str, float]]:
+def measured() -> Cards:
     """Shape bias and top-1 (of the classifier, else of the linear probe) in the cards of the shipped models."""
     found = {}
     for entry in CATALOG.values():
@@ -87,70 +102,84 @@ def measured() -> dict[str, dict[str, float]]:
     return found
 
 
-def figure(cards_: dict[str, dict[str, float]]) -> go.Figure:
+def figure(cards: Cards) -> go.Figure:
     """Shape bias of every shipped model as bars, from surface (0) to shape (1)."""
     drawn = go.Figure()
     drawn.add_bar(
-        x=[values["shape bias"] for values in cards_.values()],
-        y=list(cards_),
+        x=[values["shape bias"] for values in cards.values()],
+        y=list(cards),
         orientation="h",
-        marker={"color": [models.colour(index) for index in range(len(cards_))]},
-        customdata=[[values["accuracy"], values["decisions"]] for values in cards_.values()],
+        marker={"color": [models.colour(index) for index in range(len(cards))]},
+        customdata=[[values["accuracy"], values["decisions"]] for values in cards.values()],
         hovertemplate="%{y}: shape bias %{x:.3f}<br>n = %{customdata[1]} decisions<br>"
         "accuracy on scenes as in training %{customdata[0]:.3f}<extra></extra>",
     )
     drawn.add_vline(x=0.5, line={"dash": "dot", "color": "gray"})
     drawn.update_xaxes(title="shape bias (0: by surface, 1: by shape)", range=[0, 1])
     drawn.update_yaxes(autorange="reversed")
-    return drawn.update_layout(height=90 + 40 * len(cards_), showlegend=False)
+    return drawn.update_layout(height=90 + 40 * len(cards), showlegend=False)
 
 
-def table() -> str:
-    """Class, texture and palette as CSV."""
-    rows = [f"{name},{texture},{hue}" for name, (texture, hue) in zip(CLASSES, SURFACES, strict=True)]
-    return "\n".join(["class,typical texture,typical palette", *rows, ""])
+def table() -> pd.DataFrame:
+    """Class, texture and palette."""
+    rows = [(name, *surface) for name, surface in zip(CLASSES, SURFACES, strict=True)]
+    return pd.DataFrame(rows, columns=["class", "typical texture", "typical palette"])
 
 
-def _adopt_old_link() -> None:
-    """Links of the first version name the surfaces ``set``, which is what other pages call a set of images."""
-    if (linked := link.first("set")) in SURFACES_SHOWN:
-        st.session_state["surfaces"] = linked
-        link.put("set")
+def reading(found: Cards) -> str:
+    """Who goes by shape most, and who least."""
+    order = sorted(found, key=lambda name: found[name]["shape bias"])
+    low, high = (palette.number(found[name]["shape bias"]) for name in (order[0], order[-1]))
+    return (
+        f"**{order[-1]}** goes by shape most (shape bias {high}), **{order[0]}** least ({low}); "
+        "n = 1,000 cue-conflict scenes each, answers that name neither left out."
+    )
 
 
-def page() -> None:
-    """Draw the page."""
-    sidebar(images=False)
-    frame.header("What did the shipped models see?")
-    _adopt_old_link()
-    with frame.controls():
-        chosen = st.segmented_control(
-            "Surfaces", list(SURFACES_SHOWN), default="own", required=True, key="surfaces", bind="query-params",
-            format_func=SURFACES_SHOWN.__getitem__,
-        )  # fmt: skip
-        sheet = int(st.number_input("Sheet", 1, 500, 1, key="sheet", bind="query-params", width=120))
-        outlined = st.toggle("Show the true masks", key="masks", bind="query-params")
-        moving = st.toggle("Show one in motion", key="moving", bind="query-params")
-    first = (sheet - 1) * SHOWN
-    if moving:
+def controls(_: Selection) -> Chosen:
+    """Draw surfaces, sheet, masks and motion."""
+    for name, label in SURFACES_SHOWN.items():
+        if link.first("set") in (name, label):  # older links name the surfaces as others name a set of images
+            st.session_state["surfaces"] = name
+            link.put("set")
+    conflict = choices.one_of("Surfaces", SURFACES_SHOWN, "surfaces") == "conflict"
+    sheet = int(st.number_input("Sheet", 1, 500, 1, key="sheet", bind="query-params", width=120))
+    outlined = st.toggle("Show the true masks", key="masks", bind="query-params")
+    return Chosen(conflict, sheet, outlined, st.toggle("Show one in motion", key="moving", bind="query-params"))
+
+
+def draw_sheet(answer: Answer[Chosen], _: Shown) -> None:
+    """The scenes of the sheet, and the first of them in motion."""
+    chosen = answer.chosen
+    first = (chosen.sheet - 1) * SHOWN
+    if chosen.moving:
         label = CLASSES[int(Scenes(size=8).batch([first]).labels[0])]
-        st.image(
-            clip(first), caption=f"Scene {first + 1} in motion, and its mask", alt=f"A moving {label} and its mask"
-        )
-    pictures, captions = grid(first, chosen == "conflict", outlined)
+        said = f"Scene {first + 1} in motion, and its mask"
+        st.image(clip(first), caption=said, alt=f"A moving {label} and its mask")
+    pictures, captions = grid(first, chosen.conflict, chosen.outlined)
     for start in range(0, SHOWN, COLUMNS):
         for place, column in enumerate(st.columns(COLUMNS, gap="small")):
             caption = captions[start + place]
             column.image(pictures[start + place], caption=caption, width="stretch", alt=f"Scene: {caption}")
+
+
+def shown(_: Answer[Chosen]) -> Shown:
+    """Shape bias of the shipped models."""
     found = measured()
-    if found:
-        st.subheader("By shape or by surface?", anchor=False)
-        frame.chart(figure(found), key="shape-bias", alt="Shape bias of the shipped models")
-        most = max(found, key=lambda name: found[name]["shape bias"])
-        least = min(found, key=lambda name: found[name]["shape bias"])
-        low, high = (palette.number(found[name]["shape bias"]) for name in (least, most))
-        st.markdown(
-            f"**{most}** goes by shape most (shape bias {high}), **{least}** least ({low}); "
-            "n = 1,000 cue-conflict scenes each, answers that name neither left out."
-        )
-    frame.footer(frame.Help(HOW, FORMULA, NOT_SHOWN), name="scenes", csv=table)
+    drawn = (
+        [Chart(figure(found), "shape-bias", "Shape bias of the shipped models", title="By shape or by surface?")]
+        if found
+        else []
+    )
+    return Shown("Scenes", charts=drawn, said=reading(found) if found else "", table=table)
+
+
+VIEW = View(
+    Page("Scenes", section="Models", order=85),
+    "What did the shipped models see?",
+    Help(HOW, FORMULA, NOT_SHOWN),
+    controls,
+    shown,
+    images=None,
+    above=draw_sheet,
+)

@@ -7,8 +7,7 @@ import xarray as xr
 
 from dashboard.draw import frame
 from dashboard.views import token_norms
-from dashboard.views.distance import head_picker
-from dashboard.views.distance import view as distance
+from dashboard.views.distance import head_distances, head_picker
 from dashboard.views.heads import mosaic, overview
 from dashboard.views.heads import view as heads
 from dashboard.views.rollout import toy
@@ -39,7 +38,7 @@ def distances(seed=0, layers=4, heads=3, uniform=116.5, sem=2.0):
 
 def test_distance_draws_heads_with_errors_means_and_the_uniform_line():
     data = {"a": distances(0), "b": distances(1)}
-    figure = distance.figure(distance.scaled(data, "px"), COLOURS)
+    figure = head_distances.figure(head_distances.scaled(data, "px"), COLOURS)
     points = [trace for trace in figure.data if trace.mode == "markers"]
     assert [len(trace.y) for trace in points] == [12, 12]
     assert list(points[0].error_y.array) == [2.0] * 12
@@ -51,10 +50,10 @@ def test_distance_draws_heads_with_errors_means_and_the_uniform_line():
 
 def test_fractions_of_the_diagonal_divide_everything_by_it():
     data = {"a": distances(0), "b": distances(1, uniform=50.0)}
-    scaled = distance.scaled(data, "diagonal")
+    scaled = head_distances.scaled(data, "diagonal")
     np.testing.assert_allclose(scaled["a"]["distance"], data["a"]["distance"] / 316.8)
     np.testing.assert_allclose(scaled["a"]["distance_sem"], 2 / 316.8)
-    figure = distance.figure(scaled, COLOURS)
+    figure = head_distances.figure(scaled, COLOURS)
     assert sorted(shape.y0 for shape in figure.layout.shapes) == pytest.approx([50 / 316.8, 116.5 / 316.8], abs=1e-4)
     assert "fraction of the diagonal" in figure.layout.yaxis.title.text
 
@@ -62,25 +61,25 @@ def test_fractions_of_the_diagonal_divide_everything_by_it():
 def test_layers_without_a_distance_at_the_end_are_not_drawn():
     data = distances(0)
     data["distance"][3] = np.nan
-    figure = distance.figure(distance.scaled({"a": data}, "px"), COLOURS)
+    figure = head_distances.figure(head_distances.scaled({"a": data}, "px"), COLOURS)
     assert list(figure.data[1].x) == [1, 2, 3]
 
 
 def test_the_sentence_about_distance_follows_from_the_numbers():
     data = distances(0, uniform=100.0)
     data["distance"][:] = np.array([[10.0, 20.0, 30.0]] * 3 + [[80.0, 90.0, 100.0]])
-    said = distance.reading(distance.scaled({"a": data}, "px"), renormalised=True)
+    said = head_distances.reading(head_distances.scaled({"a": data}, "px"), renormalised=True)
     assert "20 in the first layer, 90 in the last; heads from 10 to 100, 75\u202f% of them below half" in said
     assert "n = 3 images, renormalised over the patches" in said
 
 
 def test_the_linked_chart_holds_every_head_and_a_selection():
-    data = distance.scaled({"a": distances(0), "b": distances(1)}, "px")
-    chart = distance.linked(data, COLOURS).to_dict()
+    data = head_distances.scaled({"a": distances(0), "b": distances(1)}, "px")
+    chart = head_picker.chart(data, COLOURS).to_dict()
     (rows,) = chart["datasets"].values()
     assert len(rows) == 24
     assert {p["name"] for p in chart["params"]} == {"head"}
-    table = distance.table(data)
+    table = head_distances.table(data)
     assert head_picker.chosen([{"model": "b", "layer": 2, "head": 3}], table) == ("b", 2, 3)
     far = table.loc[table["distance"].idxmax()]
     for nonsense in ([], [{"model": "b", "layer": 99, "head": 1}], [{"x": None}]):

@@ -1,14 +1,16 @@
 """The spectrum of the first filters as it is drawn, against a Fourier transform written out."""
 
 import cmath
+import io
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from dashboard.draw import model_columns
+from dashboard.draw import frame, model_columns
 from dashboard.views.filters import spatial_frequencies
 from dashboard.views.filters import view as filters
 from model_zoo.adapter import Adapter
@@ -126,12 +128,8 @@ def test_random_filters_are_called_flat_and_zero_filters_have_no_spectrum():
 
 
 def test_the_table_holds_both_quantities(banks):
-    import io
-
-    import pandas as pd
-
     datasets, weights = banks
-    table = pd.read_csv(io.StringIO(filters.table(datasets)))
+    table = pd.read_csv(io.StringIO(frame.csv(filters.table(datasets))))
     assert set(table.model) == {"a", "b"}
     amplitudes = table[(table.model == "b") & table.quantity.str.startswith("amplitude")]
     assert len(amplitudes) == 49

@@ -9,15 +9,14 @@ import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
-from dashboard.compute import asking
-from dashboard.controls import progress
-from dashboard.controls.sidebar import sidebar
-from dashboard.draw import export, frame, matrices, model_columns, palette
+from dashboard.compute.asking import Ask
+from dashboard.controls import choices
+from dashboard.draw import frame, matrices, model_columns, palette
+from dashboard.draw.frame import Help
 from dashboard.draw.matrices import Square
-from dashboard.view import Page
+from dashboard.state.selection import Selection
+from dashboard.view import Answer, Chart, Page, Shown, View
 from dashboard.views.filters import spatial_frequencies
-
-PAGE = Page("First filters", section="Representation", order=50)
 
 KINDS = {"components": "principal components", "filters": "filters"}
 COLUMNS = {"components": 7, "filters": 16}
@@ -107,39 +106,6 @@ def reading(datasets: Mapping[str, xr.Dataset]) -> str:
     return f"Components that hold 90% of the variance over a model's filters: {'; '.join(said)}."
 
 
-def page() -> None:
-    """Draw the page."""
-    selection = sidebar(images=False)
-    frame.header("What does the first layer look for?")
-    with frame.controls():
-        kind = st.segmented_control(
-            "Show", list(KINDS), default="components", required=True, key="kind", bind="query-params",
-            format_func=KINDS.__getitem__,
-        )  # fmt: skip
-    outcome = asking.compute({"patch-filters": {}}, selection)
-    ready = outcome.ready("patch-filters")
-    if ready:
-        draw_sheets(ready, kind, outcome.colours)
-    frame.states(outcome, "patch-filters")
-    progress.show(outcome)
-    if ready:
-        st.subheader("Which spatial frequencies do the filters hold?", anchor=False)
-        draw_frequencies(ready, outcome.colours)
-        st.markdown(spatial_frequencies.reading(ready))
-        rings = spatial_frequencies.figure(ready, outcome.colours)
-        frame.chart(rings, key="rings", alt="Relative amplitude of the filters over radial frequency")
-        st.subheader("How many patterns are the filters made of?", anchor=False)
-        st.markdown(reading(ready))
-        frame.chart(figure(ready, outcome.colours), key="spectrum", alt="Variance of the filters held by components")
-    frame.footer(
-        frame.Help(HOW, FORMULA, NOT_SHOWN),
-        name=f"filters-{kind}",
-        png=(lambda: export.png(document(ready, kind, outcome.colours))) if ready else None,
-        svg=(lambda: document(ready, kind, outcome.colours)) if ready else None,
-        csv=(lambda: table(ready)) if ready else None,
-    )
-
-
 def described(dataset: xr.Dataset, kind: str) -> str:
     """What a sheet holds."""
     count, _, height, width = dataset[kind].shape
@@ -147,16 +113,21 @@ def described(dataset: xr.Dataset, kind: str) -> str:
     return f"{of} {KINDS[kind]}, {width} × {height} px"
 
 
-def draw_sheets(datasets: Mapping[str, xr.Dataset], kind: str, colours: Mapping[str, str]) -> None:
+def draw_sheets(answer: Answer[str], _: Shown) -> None:
     """A sheet a model."""
+    kind, datasets = answer.chosen, answer.outcome.ready("patch-filters")
     notes = {name: described(dataset, kind) for name, dataset in datasets.items()}
-    for name, place in model_columns.columns(notes, colours, most=MOST[kind]).items():
+    for name, place in model_columns.columns(notes, answer.outcome.colours, most=MOST[kind]).items() if notes else ():
         pixels = enlarged(sheet(datasets[name][kind].values, COLUMNS[kind]))
         place.image(pixels, width="stretch", alt=f"{notes[name]} of {name}")
 
 
-def draw_frequencies(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> None:
-    """A spectrum a model and the one colour bar of all."""
+def draw_frequencies(answer: Answer[str], _: Shown) -> None:
+    """A spectrum a model with the one colour bar of all, and all over one axis."""
+    datasets, colours = answer.outcome.ready("patch-filters"), answer.outcome.colours
+    if not datasets:
+        return
+    st.subheader("Which spatial frequencies do the filters hold?", anchor=False)
     high = spatial_frequencies.ceiling(datasets)
     notes = {
         name: f"{dataset.attrs['filter_count']} filters, steps of "
@@ -168,10 +139,13 @@ def draw_frequencies(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, s
             drawn = spatial_frequencies.picture(datasets[name], high)
             frame.chart(drawn, key=f"frequencies-{index}", alt=f"Mean amplitude of the filters of {name}")
     model_columns.bar("0", f"{palette.number(high)} times the mean over all frequencies; one scale for all models")
+    st.markdown(spatial_frequencies.reading(datasets))
+    rings = spatial_frequencies.figure(datasets, colours)
+    frame.chart(rings, key="rings", alt="Relative amplitude of the filters over radial frequency")
 
 
-def table(datasets: Mapping[str, xr.Dataset]) -> str:
-    """Shares of variance and amplitudes as CSV, one table under the other in the same columns."""
+def table(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """Shares of variance and amplitudes, one table under the other in the same columns."""
     parts = [
         dataset[variable].drop_vars("c", errors="ignore").to_dataframe(name="value").reset_index()
         .assign(model=name, quantity=f"{variable} ({dataset[variable].attrs['units']})")
@@ -179,8 +153,7 @@ def table(datasets: Mapping[str, xr.Dataset]) -> str:
         for variable in ("spectrum", "amplitude")
     ]  # fmt: skip
     wanted = ["model", "quantity", "rank", "frequency_y", "frequency_x", "value"]
-    text: str = pd.concat(parts, ignore_index=True).reindex(columns=wanted).to_csv(index=False, float_format="%.8g")
-    return text
+    return pd.concat(parts, ignore_index=True).reindex(columns=wanted)
 
 
 def document(datasets: Mapping[str, xr.Dataset], kind: str, colours: Mapping[str, str]) -> str:
@@ -190,3 +163,35 @@ def document(datasets: Mapping[str, xr.Dataset], kind: str, colours: Mapping[str
         for name, dataset in datasets.items()
     ]
     return matrices.svg(drawn, scale=None, title="Filters of the first layer", caption=reading(datasets))
+
+
+def controls(_: Selection) -> str:
+    """Draw what is shown, a key of ``KINDS``."""
+    return choices.one_of("Show", KINDS, "kind")
+
+
+def shown(answer: Answer[str]) -> Shown:
+    """How many patterns the filters are made of."""
+    kind, ready, colours = answer.chosen, answer.outcome.ready("patch-filters"), answer.outcome.colours
+    if not ready:
+        return Shown("Filters of the first layer")
+    return Shown(
+        "Filters of the first layer",
+        charts=[Chart(figure(ready, colours), "spectrum", "Variance of the filters held by components")],
+        said=reading(ready),
+        table=lambda: table(ready),
+        document=lambda: document(ready, kind, colours),
+    )
+
+
+VIEW = View(
+    Page("First filters", section="Representation", order=50),
+    "What does the first layer look for?",
+    Help(HOW, FORMULA, NOT_SHOWN),
+    controls,
+    shown,
+    asks=lambda _: [Ask("patch-filters")],
+    images=None,
+    above=draw_sheets,
+    below=draw_frequencies,
+)

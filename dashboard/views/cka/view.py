@@ -1,6 +1,7 @@
 """CKA: which layers of two models represent the same images alike."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
@@ -8,17 +9,18 @@ import streamlit as st
 import xarray as xr
 
 from dashboard.compute import asking
-from dashboard.controls import image_sets, progress
-from dashboard.controls.sidebar import sidebar
-from dashboard.draw import export, frame, matrices, model_columns, palette
+from dashboard.compute.asking import Ask, Outcome
+from dashboard.controls import choices
+from dashboard.draw import frame, matrices, model_columns, palette
+from dashboard.draw.frame import Help
 from dashboard.draw.matrices import Square
 from dashboard.draw.panels import Scale
 from dashboard.state import models
 from dashboard.state.selection import Selection
-from dashboard.view import Page
+from dashboard.view import Answer, Images, Page, Shown, View
 
-PAGE = Page("Layer similarity (CKA)", section="Representation", order=60)
-
+Squares = Mapping[tuple[str, str], xr.Dataset]
+"""Titles of the models across and up to how alike their layers are."""
 REPRESENTATIONS = {"tokens": "all tokens", "cls": "CLS", "mean": "mean of patches"}
 POINTS = {"blocks": "block outputs", "all": "also attention, MLP"}
 HOW = """
@@ -46,6 +48,15 @@ NOT_SHOWN = """
 - Small directions: those of largest variance decide, and a few outlying images can.
 - It depends on the images. Few images make a noisy estimate, which can leave 0 to 1 a little.
 """
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the controls say: one or two models, and the keys of ``REPRESENTATIONS`` and ``POINTS``."""
+
+    models: tuple[str, ...]
+    representation: str
+    points: str
 
 
 def figure(across: str, up: str, dataset: xr.Dataset) -> go.Figure:
@@ -94,7 +105,7 @@ def point_name(point: str) -> str:
     return f"{names[kind]} {int(index) + 1}" if index else "input of block 1"
 
 
-def reading(squares: Mapping[tuple[str, str], xr.Dataset], representation: str) -> str:
+def reading(squares: Squares, representation: str) -> str:
     """What the square between two models says, or within the only one."""
     (across, up), dataset = next(((k, v) for k, v in squares.items() if k[0] != k[1]), next(iter(squares.items())))
     values = dataset["cka"].values
@@ -120,12 +131,7 @@ def reading(squares: Mapping[tuple[str, str], xr.Dataset], representation: str) 
     )
 
 
-def table(squares: Mapping[tuple[str, str], xr.Dataset]) -> str:
-    """All squares as CSV."""
-    return frame.csv({f"{a} + {b}": dataset for (a, b), dataset in squares.items()})
-
-
-def document(found: Mapping[tuple[str, str], xr.Dataset], colours: Mapping[str, str], said: str) -> str:
+def document(found: Squares, colours: Mapping[str, str], said: str) -> str:
     """All squares as SVG, layers counted from the left and from the bottom."""
     scale = Scale(0.0, 1.0, "CKA")
     drawn = []
@@ -169,48 +175,69 @@ def two_of(selection: Selection) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-def page() -> None:
-    """Draw the page."""
-    selection = sidebar(several=True)
-    frame.header("Which layers represent images alike?")
-    with frame.controls():
-        selection, _ = image_sets.control(selection, default="scenes-100")
-        pair = two_of(selection)
-        representation = st.segmented_control(
-            "Features", list(REPRESENTATIONS), default="tokens", required=True, key="representation",
-            bind="query-params", format_func=REPRESENTATIONS.__getitem__,
-        )  # fmt: skip
-        points = st.selectbox(
-            "Layers", list(POINTS), key="points", bind="query-params", format_func=POINTS.__getitem__, width=155
-        )
-    params: dict[str, str | int] = {"representation": representation, "points": points, "minibatch": 32}
-    outcome = asking.compute_together("cka", params, selection, pair)
-    found = {(m.title, m.title): m.datasets["cka"] for m in outcome.models if "cka" in m.datasets}
-    between = next(iter(outcome.pairs.values()), None)
-    if between is not None and "undefined" not in between.attrs:
-        names = [models.title(model) for model in next(iter(outcome.pairs))]
-        ordered = list(found.items())
-        found = dict([*ordered[:1], ((names[0], names[1]), between), *ordered[1:]])
+def squares_of(outcome: Outcome) -> dict[tuple[str, str], xr.Dataset]:
+    """Every model against itself, and between the first and the last the square of both."""
+    alone = [((model.title, model.title), model.datasets["cka"]) for model in outcome.models if "cka" in model.datasets]
+    both = [
+        ((models.title(a), models.title(b)), dataset)
+        for (a, b), dataset in outcome.pairs.items()
+        if "undefined" not in dataset.attrs
+    ]
+    return dict([*alone[:1], *both, *alone[1:]])
+
+
+def controls(selection: Selection) -> Chosen:
+    """Draw the models, their features and the points."""
+    pair = two_of(selection)
+    representation = choices.one_of("Features", REPRESENTATIONS, "representation")
+    return Chosen(pair, representation, choices.one_of_many("Layers", POINTS, "points", width=155))
+
+
+def asks(chosen: Chosen) -> list[Ask]:
+    """One comparison of the two models."""
+    params: dict[str, str | int] = {"representation": chosen.representation, "points": chosen.points, "minibatch": 32}
+    return [Ask("cka", params, pairs=True)]
+
+
+def draw_squares(answer: Answer[Chosen], _: Shown) -> None:
+    """A square beside the other, on one scale."""
+    outcome, colours = answer.outcome, answer.outcome.colours
+    found = squares_of(outcome)
+    notes = {title(pair): f"{'within' if pair[0] == pair[1] else 'between'}, CKA of layers" for pair in found}
+    halves = {title((a, b)): f"linear-gradient(to right, {colours[a]} 50%, {colours[b]} 50%)" for a, b in found}
+    places = model_columns.columns(notes, halves, most=3) if found else {}
+    for index, ((a, b), dataset) in enumerate(found.items()):
+        with places[title((a, b))]:
+            alt = f"CKA of every layer of {a} with every layer of {b}"
+            frame.chart(figure(a, b, dataset), key=f"cka-{index}", alt=alt)
     if found:
-        notes = {title(pair): f"{'within' if pair[0] == pair[1] else 'between'}, CKA of layers" for pair in found}
-        colours = {title(pair): " ".join(("linear-gradient(to right,", f"{outcome.colours[pair[0]]} 50%,",
-                                          f"{outcome.colours[pair[1]]} 50%)")) for pair in found}  # fmt: skip
-        places = model_columns.columns(notes, colours, most=3)
-        for index, ((a, b), dataset) in enumerate(found.items()):
-            with places[title((a, b))]:
-                alt = f"CKA of every layer of {a} with every layer of {b}"
-                frame.chart(figure(a, b, dataset), key=f"cka-{index}", alt=alt)
         model_columns.bar("0", "1 CKA; one scale for all squares")
-    if between is not None and "undefined" in between.attrs:
-        st.info(asking.sentence(f"No square between the two: {between.attrs['undefined']}"), icon=":material/info:")
-    frame.states(outcome, "cka")
-    progress.show(outcome)
-    said = reading(found, representation) if found else ""
-    if found:
-        st.markdown(said)
-    frame.footer(
-        frame.Help(HOW, FORMULA, NOT_SHOWN), name="cka",
-        png=(lambda: export.png(document(found, outcome.colours, said))) if found else None,
-        svg=(lambda: document(found, outcome.colours, said)) if found else None,
-        csv=(lambda: table(found)) if found else None,
-    )  # fmt: skip
+    for dataset in outcome.pairs.values():
+        if "undefined" in dataset.attrs:
+            st.info(asking.sentence(f"No square between the two: {dataset.attrs['undefined']}"), icon=":material/info:")
+
+
+def shown(answer: Answer[Chosen]) -> Shown:
+    """What the squares say."""
+    outcome = answer.outcome
+    found = squares_of(outcome)
+    said = reading(found, answer.chosen.representation) if found else ""
+    return Shown(
+        "Similarity of layers (CKA)",
+        said=said,
+        table={f"{a} + {b}": dataset for (a, b), dataset in found.items()},
+        document=(lambda: document(found, outcome.colours, said)) if found else None,
+    )
+
+
+VIEW = View(
+    Page("Layer similarity (CKA)", section="Representation", order=60),
+    "Which layers represent images alike?",
+    Help(HOW, FORMULA, NOT_SHOWN),
+    controls,
+    shown,
+    asks=asks,
+    models=lambda chosen, _: chosen.models,
+    images=Images(several=True, set_default="scenes-100"),
+    above=draw_squares,
+)
