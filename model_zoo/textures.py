@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model_zoo.images import open_image
+from model_zoo.decoding import open_image
 
 FAMILIES = ("marble", "stripes", "checks", "dots", "bricks")
 VARIANTS = 6

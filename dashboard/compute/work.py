@@ -18,7 +18,7 @@ from dashboard.images import gallery
 from dashboard.state.models import reference
 from model_zoo.adapter import Adapter, Geometry
 from model_zoo.catalog import CATALOG
-from model_zoo.images import ImageError
+from model_zoo.decoding import ImageError
 from model_zoo.loading import Zoo, resolve_device
 from model_zoo.memory import is_out_of_memory
 from model_zoo.reference import ModelError

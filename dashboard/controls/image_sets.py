@@ -21,7 +21,7 @@ from dashboard.controls import progress
 from dashboard.images import archives, gallery
 from dashboard.state import link
 from dashboard.state.selection import Selection
-from model_zoo.images import ImageError
+from model_zoo.decoding import ImageError
 
 SCENES = (32, 100, 250, 500, 1000, 2000)
 MOST_SETS = 16

@@ -9,7 +9,7 @@ from dashboard.cache import remember
 from dashboard.images import gallery
 from dashboard.state import link
 from model_zoo.adapter import Geometry
-from model_zoo.images import ImageError
+from model_zoo.decoding import ImageError
 from probes.core.saliency import coverage
 
 Box = tuple[int, int, int, int]

@@ -12,7 +12,7 @@ from dashboard.state import link, models
 from dashboard.state.models import reference
 from dashboard.state.selection import MOST_IMAGES, Selection, read_images, read_models
 from model_zoo.catalog import CATALOG, PRESETS
-from model_zoo.images import ImageError
+from model_zoo.decoding import ImageError
 
 DEFAULT_MODELS = next(iter(PRESETS.values()))
 UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]

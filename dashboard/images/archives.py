@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from model_zoo.command_line import printable
-from model_zoo.images import ImageError, check_image
+from model_zoo.decoding import ImageError, check_image
 
 MOST_ENTRIES = 20_000
 MOST_IMAGES = 2_000

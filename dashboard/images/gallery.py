@@ -21,7 +21,8 @@ from PIL import Image
 
 from dashboard.cache import remember
 from model_zoo.adapter import Geometry
-from model_zoo.images import ImageSource, open_image
+from model_zoo.decoding import open_image
+from model_zoo.images import ImageSource
 
 MOST_UPLOAD_BYTES = 256 * 2**20
 PICTURE_BYTES = 384 * 2**20

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from model_zoo.images import SUFFIXES, open_image
+from model_zoo.decoding import SUFFIXES, open_image
 from model_zoo.scenes import CLASSES, HELD_OUT_SEED, Scenes
 from model_zoo.training.augment import jittered_crops
 

@@ -90,7 +90,8 @@ def list_probes(arguments: argparse.Namespace) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Measure and write OUT.zarr."""
     # Imported here so that `list` and a wrong argument answer at once.
-    from model_zoo.images import ImageError, sources
+    from model_zoo.decoding import ImageError
+    from model_zoo.images import sources
     from model_zoo.loading import load
     from model_zoo.reference import ModelError, parse_all
     from probes.core import output, runner, unreadable

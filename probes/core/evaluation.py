@@ -24,8 +24,9 @@ from torch import Tensor
 import probes
 from model_zoo.adapter import Adapter
 from model_zoo.catalog import CATALOG, MASKED
+from model_zoo.decoding import ImageError
 from model_zoo.features import BATCH, extract, fit_linear, knn_top1
-from model_zoo.images import ImageError, ImageSource, sources
+from model_zoo.images import ImageSource, sources
 from model_zoo.reference import ModelError
 from model_zoo.scenes import CLASSES, PROBE_BANK_SEED, Scenes
 from probes.core import unreadable

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from model_zoo.adapter import Adapter
-from model_zoo.images import ImageError, ImageSource
+from model_zoo.decoding import ImageError
+from model_zoo.images import ImageSource
 from probes.core.attention import Attention, AttentionRows
 from probes.core.base import PairProbe, Probe
 from probes.core.capture import Batch, Tokens, Weights, forward, same_device

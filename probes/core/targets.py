@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model_zoo.adapter import Adapter, ModelSpec
-from model_zoo.images import ImageError, ImageSource, sources
+from model_zoo.decoding import ImageError
+from model_zoo.images import ImageSource, sources
 from probes.core.precision import full_precision
 
 Of = str | ImageSource

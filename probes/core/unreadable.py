@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from model_zoo.command_line import printable
-from model_zoo.images import ImageError, ImageSource
+from model_zoo.decoding import ImageError
+from model_zoo.images import ImageSource
 
 NAMED = 5
 """Names that the message holds; the result has all."""

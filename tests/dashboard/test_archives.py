@@ -10,7 +10,7 @@ from PIL import Image
 from dashboard.controls import image_sets
 from dashboard.images import archives, gallery
 from dashboard.state.selection import Selection
-from model_zoo.images import ImageError
+from model_zoo.decoding import ImageError
 
 
 def png(colour=(200, 10, 10), size=(32, 24)):

@@ -19,7 +19,7 @@ from dashboard.state.selection import Depth
 from dashboard.views.embeddings import image_relations, projection, similarity, slides, vectors
 from dashboard.views.embeddings import view as embeddings
 from dashboard.views.embeddings.image_relations import Near, Relation
-from model_zoo.images import ImageError
+from model_zoo.decoding import ImageError
 from probes.embedding_similarity import cosine
 
 RANDOM = np.random.default_rng(0)

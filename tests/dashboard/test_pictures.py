@@ -6,7 +6,7 @@ from PIL import Image
 
 from dashboard.images import gallery
 from dashboard.images.gallery import Uploads
-from model_zoo.images import ImageError
+from model_zoo.decoding import ImageError
 
 
 def file_of(image, **options):

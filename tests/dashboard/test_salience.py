@@ -16,7 +16,7 @@ from dashboard.views.dino_supervised import object_scores
 from dashboard.views.dino_supervised import view as dino_supervised
 from dashboard.views.dino_supervised.object_scores import Scores
 from model_zoo.adapter import Geometry, ModelSpec
-from model_zoo.images import ImageError
+from model_zoo.decoding import ImageError
 from probes.core.saliency import overlap
 
 WHOLE = Geometry((224, 224), (0.0, 0.0, 224.0, 224.0), (224, 224))

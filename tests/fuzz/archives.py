@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from dashboard.images import archives
-from model_zoo.images import ImageError
+from model_zoo.decoding import ImageError
 from tests.fuzz import images
 
 EXPECTED = (ImageError,)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model_zoo.images import FORMATS, ImageError, open_image
+from model_zoo.decoding import FORMATS, ImageError, open_image
 
 EXPECTED = (ImageError,)
 

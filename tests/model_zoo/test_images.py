@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model_zoo import images
+from model_zoo import decoding
 from model_zoo.command_line import printable
-from model_zoo.images import ImageError, check_image, open_image, sources
+from model_zoo.decoding import ImageError, check_image, open_image
+from model_zoo.images import sources
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -56,7 +57,7 @@ def test_refused_in_one_sentence(name: str) -> None:
 
 
 def test_too_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_zoo.images.MAX_BYTES", 1000)
+    monkeypatch.setattr("model_zoo.decoding.MAX_BYTES", 1000)
     with pytest.raises(ImageError, match="larger than"):
         open_image(encode(Image.effect_noise((100, 100), 50)))
 
@@ -157,7 +158,7 @@ def test_a_jpeg_of_a_thousand_passes_is_refused_before_it_is_decoded() -> None:
 
 
 def test_passes_are_bounded_by_the_pixels_that_they_walk_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_SCANNED", 200 * 200 * 15)
+    monkeypatch.setattr(decoding, "MAX_SCANNED", 200 * 200 * 15)
     assert open_image(scans_repeated(200, 4)).size == (200, 200)
     with pytest.raises(ImageError, match="20 passes; at most 15"):
         open_image(scans_repeated(200, 10))
@@ -170,7 +171,7 @@ def test_markers_inside_a_comment_are_no_passes() -> None:
 
 @pytest.mark.parametrize("head", [b"P6 2000 2000 100\n", b"P3 2000 2000 255\n"])
 def test_slow_decoding_is_broken_off(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_SECONDS", 0.2)
+    monkeypatch.setattr(decoding, "MAX_SECONDS", 0.2)
     began = time.thread_time()
     with pytest.raises(ImageError, match="takes longer than"):
         open_image(head + b"1 " * 6_000_000)
@@ -190,7 +191,7 @@ def test_memory_is_bounded_by_the_decoded_pixels(name: str, image, kind: str, tm
     image().save(path, kind, compression="tiff_adobe_deflate") if kind == "TIFF" else image().save(path, kind)
     script = """if True:
         import resource, sys
-        from model_zoo.images import open_image
+        from model_zoo.decoding import open_image
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         open_image(sys.argv[1])
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
@@ -214,7 +215,7 @@ def test_a_picture_of_several_strips_is_the_same_as_of_one(monkeypatch: pytest.M
         "float": encode(Image.fromarray(deep.astype(np.float32) / 7 - 3), "TIFF"),
     }
     whole = {kind: np.asarray(open_image(data)) for kind, data in kinds.items()}
-    monkeypatch.setattr(images, "STRIP_PIXELS", 40 * 7)
+    monkeypatch.setattr(decoding, "STRIP_PIXELS", 40 * 7)
     for kind, data in kinds.items():
         np.testing.assert_array_equal(np.asarray(open_image(data)), whole[kind], kind)
 
@@ -224,7 +225,7 @@ def test_a_colour_profile_stays() -> None:
 
 
 def test_a_jpeg_above_the_limit_is_opened_at_half_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 50_000)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 50_000)
     picture = Image.new("RGB", (400, 300), "red")
     assert open_image(encode(picture, "JPEG")).size == (200, 150)
     for refused in (

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_zoo.adapter import Adapter
-from model_zoo.images import ImageError, ImageSource
+from model_zoo.decoding import ImageError
+from model_zoo.images import ImageSource
 from probes.attention_relevance import AttentionRelevance
 from probes.core.capture import Batch, forward
 from probes.core.gradients import attention_gradients

@@ -14,8 +14,9 @@ from PIL import Image
 from model_zoo.__main__ import main
 from model_zoo.adapter import Adapter
 from model_zoo.catalog import CATALOG
+from model_zoo.decoding import ImageError
 from model_zoo.features import BATCH
-from model_zoo.images import ImageError, ImageSource, sources
+from model_zoo.images import ImageSource, sources
 from model_zoo.loading import load
 from model_zoo.scenes import Scenes
 from model_zoo.training.config import TrainConfig
