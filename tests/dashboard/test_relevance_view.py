@@ -7,6 +7,7 @@ import xarray as xr
 from dashboard.compute.asking import ModelResult
 from dashboard.compute.results import Request, probe_of
 from dashboard.controls import target_choice
+from dashboard.view import Shown
 from dashboard.views import relevance
 from model_zoo.adapter import Geometry, ModelSpec
 from probes.core import targets
@@ -106,3 +107,17 @@ def test_without_a_classifier_the_top_class_becomes_a_similarity() -> None:
 
 def test_likeliest_classes_alternate_between_models() -> None:
     assert target_choice.likeliest({"A": ["cat", "dog"], "B": ["cup", "cat", "bee"]}) == ["cat", "cup", "dog", "bee"]
+
+
+def test_all_methods_stand_beside_each_other_in_a_row_a_model() -> None:
+    two = [model(title, found=dataset(np.arange(16.0).reshape(4, 4))) for title in "AB"]
+    found = [relevance.relevance_map(method, one, "scene:2") for method in relevance.METHODS for one in two]
+    scale = relevance.scales(found)
+    rows = relevance.rows("scene:0", found, scale[True], by_model=True)
+    assert [row.title for row in rows] == ["A", "B"]
+    assert [panel.name for panel in rows[1].panels] == list(relevance.METHODS.values())
+    assert [panel.scale is scale[True] for panel in rows[1].panels] == [
+        m == relevance.SIGNED for m in relevance.METHODS
+    ]
+    drawn = Shown("t", rows, scale=scale[False]).svg()
+    assert drawn.count(f">{relevance.METHODS['chefer']}<") == 2
