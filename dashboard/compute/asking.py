@@ -11,7 +11,7 @@ from dashboard.compute import results
 from dashboard.compute.jobs import Job
 from dashboard.compute.requests import Failure, Request, Result, Size, Value
 from dashboard.state import models, precision
-from dashboard.state.selection import Point, Selection
+from dashboard.state.selection import Selection
 from dashboard.state.visitors import visitor
 from model_zoo.adapter import Geometry, ModelSpec
 
@@ -158,69 +158,6 @@ def _wanted(asks: Sequence[Ask], models: Sequence[str], images: tuple[str, ...],
             whom = tuple(models) if one.pairs else (model,)
             wanted[model][one.key] = Request(whom, images, one.probe, params, size)
     return wanted
-
-
-def compute(probes: Mapping[str, Params], selection: Selection, *, size: Size = "native") -> Outcome:
-    """Ask for probes of every selected model over the selected images.
-
-    What is cached comes at once; the rest is computed in the background and the page runs again when it is there.
-
-    Args:
-        probes: probe to its parameters. No probes at all: only the models' layout and geometry.
-        selection: models and images.
-        size: the models' own image size, or the whole image uncropped.
-    """
-    return compute_each({p: dict.fromkeys(selection.models, v) for p, v in probes.items()}, selection, size=size)
-
-
-def compute_each(
-    probes: Mapping[str, Mapping[str, Params | None]], selection: Selection, *, size: Size = "native"
-) -> Outcome:
-    """Ask for probes whose parameters differ between models, as a clicked patch does.
-
-    Args:
-        probes: probe to model to parameters; None where the model is left out.
-        selection: models and images.
-        size: the models' own image size, or the whole image uncropped.
-    """
-    return _collect(requests(probes, selection, size=size), selection)
-
-
-def requests(
-    probes: Mapping[str, Mapping[str, Params | None]], selection: Selection, *, size: Size = "native"
-) -> dict[str, dict[str, Request]]:
-    """What `compute_each` asks for: model to probe to request, under an empty name the model's layout."""
-    wanted: dict[str, dict[str, Request]] = {}
-    for model in selection.models:
-        wanted[model] = {"": Request((model,), selection.images, size=size)}
-        for probe, given in probes.items():
-            params = given[model]
-            if params is not None:
-                request = Request((model,), selection.images, probe, tuple(sorted(params.items())), size)
-                wanted[model][probe] = request
-    return wanted
-
-
-def patch_of_each(selection: Selection, point: Point, *, size: Size = "native") -> dict[str, str | None]:
-    """The patch under a point of the first image as ``ROW:COL`` of each model's own input grid.
-
-    None where the point lies outside of what the model sees, or while the model's layout is not known yet.
-    """
-    found: dict[str, str | None] = {}
-    for model in compute({}, selection, size=size).models:
-        at = model.geometries[0].patch_at(*point, model.spec.grid) if model.spec else None
-        found[model.model] = f"{at[0]}:{at[1]}" if at else None
-    return found
-
-
-def compute_together(probe: str, params: Params, selection: Selection, models: Sequence[str]) -> Outcome:
-    """Ask for a probe that compares models with each other: each model's own datasets, and ``pairs`` of them."""
-    request = Request(tuple(models), selection.images, probe, tuple(sorted(params.items())))
-    return _collect({model: {probe: request} for model in models}, selection)
-
-
-def _collect(wanted: dict[str, dict[str, Request]], selection: Selection) -> Outcome:
-    return _outcome(wanted, _fetch([request for row in wanted.values() for request in row.values()]), selection)
 
 
 def _fetch(requests: Sequence[Request]) -> dict[Request, Result | Failure | Job]:

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from dashboard.compute.asking import ModelResult
 from dashboard.compute.background import Background
 from dashboard.compute.jobs import Cancelled, Job
-from dashboard.controls import image_sets
+from dashboard.controls import choices, image_sets
 from dashboard.controls.image_sets import ImageSet
 from dashboard.images import gallery
 from dashboard.state.selection import Depth
@@ -163,13 +163,13 @@ def dataset(points, pool="cls"):
 
 def test_the_last_layer_is_the_final_norm_and_others_stand_at_their_depth():
     data = dataset(["resid_post.0", "resid_post.1", "resid_post.2", "norm"])
-    assert vectors.layer_index(data, None) == 3
+    assert vectors.layer_index(data, choices.LAST) == 3
     assert vectors.layer_index(data, Depth(3, 3)) == 3
     assert vectors.layer_index(data, Depth(2, 3)) == 1
     assert vectors.layer_index(data, Depth(6, 12)) == 1
     model = ModelResult("m", "A", "#0072B2", None, (), {"embedding-similarity": data})
     assert vectors.chosen_layer(model, Depth(1, 3)).note == "layer 1 · mean of patches (it has no CLS there)"
-    assert vectors.chosen_layer(model, None).note.startswith("after the final norm")
+    assert vectors.chosen_layer(model, choices.LAST).note.startswith("after the final norm")
 
 
 def test_differences_are_to_the_first_model_and_the_words_follow_from_the_numbers():

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from dashboard.draw import frame, model_columns
-from dashboard.views.filters import spatial_frequencies
-from dashboard.views.filters import view as filters
+from dashboard.views.filters import sheets, spatial_frequencies
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
 from probes.core.runner import run
@@ -129,7 +128,7 @@ def test_random_filters_are_called_flat_and_zero_filters_have_no_spectrum():
 
 def test_the_table_holds_both_quantities(banks):
     datasets, weights = banks
-    table = pd.read_csv(io.StringIO(frame.csv(filters.table(datasets))))
+    table = pd.read_csv(io.StringIO(frame.csv(sheets.table(datasets))))
     assert set(table.model) == {"a", "b"}
     amplitudes = table[(table.model == "b") & table.quantity.str.startswith("amplitude")]
     assert len(amplitudes) == 49

@@ -1,10 +1,8 @@
 """The course of a training: its figure, table and words as data, and the page itself with the shipped snapshots."""
 
-import io
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
 from streamlit.testing.v1 import AppTest
@@ -87,7 +85,7 @@ def test_the_words_follow_from_the_numbers() -> None:
 
 
 def test_the_table_has_a_row_a_moment_layer_and_head() -> None:
-    rows = pd.read_csv(io.StringIO(along_training.table(COURSES)))
+    rows = along_training.table(COURSES)
     assert len(rows) == (3 + 4) * 4 * 2
     one = rows[rows["model"].eq("DINO") & rows["images_seen"].eq(600) & rows["layer"].eq(2) & rows["head"].eq(1)]
     assert one["distance_px"].tolist() == [49.0]

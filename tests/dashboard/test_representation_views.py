@@ -9,9 +9,10 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from dashboard.draw import export
-from dashboard.views import cka, positions
-from dashboard.views.filters import view as filters
+from dashboard.draw import export, position_tiles
+from dashboard.views import positions
+from dashboard.views.cka import squares as cka
+from dashboard.views.filters import sheets as filters
 
 COLOURS = {"a": "#0072B2", "b": "#E69F00"}
 
@@ -96,7 +97,7 @@ def similarity(grid=(2, 3), units="cosine", seed=0):
 
 def test_every_position_has_its_tile_at_its_place():
     data = similarity((2, 3))
-    picture, rows, columns, step = positions.mosaic(data["similarity"])
+    picture, rows, columns, step = position_tiles.mosaic(data["similarity"])
     assert picture.shape == (2 * 3 - 1, 3 * 4 - 1) == (len(rows), len(columns))
     assert step == 1
     for qy, qx, y, x in np.ndindex(2, 3, 2, 3):
@@ -109,17 +110,17 @@ def test_every_position_has_its_tile_at_its_place():
 
 def test_a_fine_grid_is_thinned():
     values = xr.DataArray(np.zeros((30, 30, 30, 30), np.float32), dims=("y", "x", "query_y", "query_x"))
-    picture, _, _, step = positions.mosaic(values)
+    picture, _, _, step = position_tiles.mosaic(values)
     assert step > 1
-    assert picture.size <= positions.MOST_CELLS
+    assert picture.size <= position_tiles.MOST_CELLS
 
 
 def test_cosines_share_the_scale_from_minus_one_to_one_and_others_have_their_own():
-    heat = positions.figure(similarity()).data[0]
+    heat = position_tiles.figure(similarity()).data[0]
     assert (heat.zmin, heat.zmax) == (-1, 1)
     other = similarity(units="attention score")
     other["similarity"] *= 3
-    heat = positions.figure(other).data[0]
+    heat = position_tiles.figure(other).data[0]
     assert heat.zmax == -heat.zmin == pytest.approx(float(np.abs(other["similarity"]).max()))
     assert heat.colorbar.title.text == "bias, attention score"
 
@@ -131,7 +132,7 @@ def test_neighbours_against_loops():
         away = abs(qy - y) + abs(qx - x)
         if away:
             (near if away == 1 else far).append(data.sel(query_y=qy, query_x=qx, y=y, x=x).item())
-    assert positions.neighbours(data) == pytest.approx((np.mean(near), np.mean(far)))
+    assert position_tiles.neighbours(data) == pytest.approx((np.mean(near), np.mean(far)))
     assert "mean over 3 × 4 positions; r" in positions.reading({"a": similarity((3, 4))})
 
 

@@ -12,7 +12,7 @@ from dashboard.compute.asking import ModelResult
 from dashboard.controls import object_masks
 from dashboard.images import gallery
 from dashboard.views import sanity
-from dashboard.views.dino_supervised import object_scores
+from dashboard.views.dino_supervised import object_scores, removal_curves
 from dashboard.views.dino_supervised import view as dino_supervised
 from dashboard.views.dino_supervised.object_scores import Scores
 from model_zoo.adapter import Geometry, ModelSpec
@@ -178,9 +178,9 @@ def test_the_curves_stand_beside_random_orders() -> None:
         coords={"fraction": fraction},
         attrs={"n": 1, "curve_of": "probability of the class"},
     )
-    figure = dino_supervised.curve_figure({"m": dataset}, {"m": "#0072B2"})
+    figure = removal_curves.figure({"m": dataset}, {"m": "#0072B2"})
     assert [trace.name for trace in figure.data] == ["m, deletion", "m, insertion"]
     np.testing.assert_allclose(figure.data[0].y, [1.0, 0.2, 0.0])
     assert list(figure.data[0].x) == [0, 50, 100]
     assert figure.layout.yaxis.title.text == "probability of the class"
-    assert "deletion 0.35 (random order 0.5; lower is better)" in dino_supervised.curve_answer({"m": dataset})
+    assert "deletion 0.35 (random order 0.5; lower is better)" in removal_curves.answer({"m": dataset})

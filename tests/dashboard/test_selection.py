@@ -66,8 +66,8 @@ def test_relative_depth_stays_in_range_and_keeps_the_ends(depth, layers):
 
 
 def test_too_many_models_are_cut_and_said():
-    models, notes = read_models(list(CATALOG)[:8])
-    assert len(models) == models.MOST_MODELS
+    kept, notes = read_models(list(CATALOG)[:8])
+    assert len(kept) == models.MOST_MODELS
     assert "At most 6" in notes[0]
 
 

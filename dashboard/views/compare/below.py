@@ -1,5 +1,6 @@
 """Under the panels of the comparison: attention statistics over the layers, and all heads of the shown layer."""
 
+import numpy as np
 import streamlit as st
 
 from dashboard.compute.asking import Outcome
@@ -76,7 +77,9 @@ def _heads(outcome: Outcome, depth: Depth, row: Row, look: Look) -> None:
             continue
         layer = depth.index(dataset.sizes["layer"])
         values = head_maps.layer_heads(dataset["attention"], layer)
-        if str(dataset["query_used"].values[layer]) == "none":
+        if not np.isfinite(
+            values
+        ).all():  # nothing asks in this layer, or the point lies outside of what the model sees
             continue
         shown = True
         drawn = [

@@ -94,9 +94,9 @@ def head_map(model: ModelResult, chosen: Chosen) -> HeadMap:
     used = str(dataset["query_used"].values[layer])
     if used == "none":
         return HeadMap(message="In this layer only CLS asks: choose the CLS query.")
-    if used == "outside":
-        return HeadMap(message="The point lies outside this model's crop.")
     one = head_maps.choose_head(head_maps.layer_heads(dataset["attention"], layer), chosen.head)
+    if not np.isfinite(one.values).all():
+        return HeadMap(message="The point lies outside this model's crop.")
     said = " · mean of patches (no CLS)" if chosen.query == "cls" and used == "mean" else ""
     even = 1 / model.spec.layers[layer].reach
     return HeadMap(one.values, even, f"layer {layer + 1} of {layers} · {one.head}{said}")

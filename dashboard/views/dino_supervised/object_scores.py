@@ -63,6 +63,25 @@ def table(scores: Mapping[str, Scores]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def per_image(scores: Mapping[str, Scores]) -> pd.DataFrame:
+    """A row for every model, image and head, counted from 1."""
+    return pd.DataFrame(
+        [
+            {
+                "model": name,
+                "image": image + 1,
+                "head": head + 1,
+                "iou": iou,
+                "pointing": int(one.pointing[image, head]),
+                "mass_on_object": one.mass_inside[image, head],
+                "object_area": one.area[image],
+            }
+            for name, one in scores.items()
+            for (image, head), iou in np.ndenumerate(one.iou)
+        ]
+    )
+
+
 def ranking(scores: Mapping[str, Scores], colours: Mapping[str, str]) -> go.Figure:
     """Mean IoU of every head with its standard error, best head first."""
     figure = go.Figure()

@@ -4,28 +4,29 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
 from dashboard.compute import asking
-from dashboard.compute.asking import ModelResult, Outcome, Params
-from dashboard.controls import image_sets, object_masks, progress
+from dashboard.compute.asking import Ask, ModelResult, Outcome
+from dashboard.controls import choices, image_sets, object_masks, progress
 from dashboard.controls.sidebar import sidebar
-from dashboard.draw import export, frame, head_maps, palette, panels
-from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.draw import export, frame, head_maps, panels
+from dashboard.draw.frame import Help
+from dashboard.draw.panels import Look, Panel, Row
 from dashboard.images import gallery
-from dashboard.state import link, models
+from dashboard.state import link
 from dashboard.state.selection import Selection
 from dashboard.view import Page
-from dashboard.views.dino_supervised import object_scores
+from dashboard.views.dino_supervised import object_scores, removal_curves
 from dashboard.views.dino_supervised.object_scores import Scores
-from model_zoo.adapter import Geometry
 from probes.core.saliency import overlap
 
 PAGE = Page("DINO against supervised", section="Attention", order=20)
 
 MOST = 100
+MOST_CURVES = 16
+"""Images that the curves are of, which take many passes each."""
 SHOWN = {"best": "best head", "mean": "mean of heads"}
 HOW = """
 The first picture shows the **object**, the others where each model's last block attends, with the outline of the
@@ -67,19 +68,6 @@ def with_baselines(selection: Selection) -> Selection:
     return replace(selection, models=tuple(dict.fromkeys([*selection.models, *random])))
 
 
-def last_layer(selection: Selection) -> Outcome:
-    """Ask for the last layer's maps of every image."""
-    layouts = asking.compute({}, selection)
-    depths = {m.model: len(m.spec.layers) if m.spec else 0 for m in layouts.models}
-    if layouts.jobs and not any(depths.values()):
-        return layouts
-    asked: dict[str, Params | None] = {
-        name: ({"layers": str(depth - 1)} if depth else {}) if layout.spec else None
-        for (name, depth), layout in zip(depths.items(), layouts.models, strict=True)
-    }
-    return asking.compute_each({"attention-maps": asked}, selection)
-
-
 def heads_of(dataset: xr.Dataset, image: int) -> np.ndarray:
     """The maps (head, y, x) of the only layer, without padding."""
     return head_maps.layer_heads(dataset["attention"].isel(image=slice(image, image + 1)), 0)
@@ -116,72 +104,65 @@ def panel(model: ModelResult, scores: Scores | None, place: int, show: str, tau:
     """One model's map of the shown image, outlined."""
     dataset = model.datasets.get("attention-maps")
     if dataset is None:
-        waiting = model.waiting or not model.message
-        return Panel(model.title, model.colour, message=model.message or "computing …", waiting=waiting)
+        return panels.pending(model, image=place)
     heads = heads_of(dataset, place)
-    best = scores.best if scores else None
-    values = heads.mean(0) if show == "mean" or best is None else heads[best]
-    note = f"mean of {len(heads)} heads" if show == "mean" or best is None else f"head {best + 1} of {len(heads)}"
-    geometry = model.geometries[place]
-    return Panel(
-        model.title, model.colour, note, geometry, values, mask=head_maps.mass_mask(values, tau), contour_only=True
-    )
+    if show == "mean" or scores is None:
+        values, note = heads.mean(0), f"mean of {len(heads)} heads"
+    else:
+        values, note = heads[scores.best], f"head {scores.best + 1} of {len(heads)}"
+    mask = head_maps.mass_mask(values, tau)
+    return panels.of_model(model, note, values, image=place, mask=mask, contour_only=True)
 
 
 def object_panel(picture: str, key: str) -> Panel:
     """The photo with all but the object darkened."""
-    size = gallery.load(picture).size
-    whole = Geometry(size, (0.0, 0.0, float(size[0]), float(size[1])), (size[1], size[0]))
+    title, whole = gallery.title(picture), gallery.whole(picture)
+    first = Panel("Object", "var(--st-border-color)", title, whole)
     if not key:
-        message = "Say where the object is: Object, above the pictures."
-        return Panel("Object", "var(--st-border-color)", gallery.title(picture), whole, message=message)
-    fine = object_masks.covered(picture, key, whole, (56, round(56 * size[0] / size[1]))) >= 0.5
+        return replace(first, message="Say where the object is: Object, above the pictures.")
+    width, height = gallery.size(picture)
+    fine = object_masks.covered(picture, key, whole, (56, round(56 * width / height))) >= 0.5
     kind = {"scene": "exact mask", "box": "your box"}.get(key.partition(":")[0], "your mask")
-    note = f"{gallery.title(picture)} · {kind}"
-    return Panel("Object", "var(--st-border-color)", note, whole, fine.astype(float), mask=fine)
+    return replace(first, note=f"{title} · {kind}", values=fine.astype(float), mask=fine)
 
 
 def page() -> None:
-    """Draw the page."""
+    """Draw the page: its picture shows the heads that the scores of all images choose, its tabs show the scores."""
     selection = sidebar(several=True, default_images=("scene:0", "scene:1", "scene:2", "scene:3"))
     frame.header("Whose attention picks out the object?")
     with frame.controls():
         many, _ = image_sets.control(selection, default="scenes-32", most=MOST)
         place = _shown_image(many)
-        show = st.selectbox(
-            "Map", list(SHOWN), key="map", bind="query-params", format_func=SHOWN.__getitem__, width=150
-        )
+        show = choices.one_of_many("Map", SHOWN, "map", width=150)
         tau = st.slider("Mass inside the outline", 0.1, 0.95, 0.6, 0.05, key="tau", bind="query-params", width=150)
         baseline = st.toggle("Random weights", True, key="baseline", bind="query-params")
         object_masks.popover(many.images[place])
     asked = with_baselines(many) if baseline else many
-    outcome = last_layer(asked)
-    keys = {i: (picture, object_masks.key_of(picture)) for i, picture in enumerate(many.images)}
-    keys = {i: pair for i, pair in keys.items() if pair[1]}
+    outcome, _ = asking.ask([Ask("attention-maps", {"layers": "last"})], many, models=asked.models)
+    keys = {i: (picture, key) for i, picture in enumerate(many.images) if (key := object_masks.key_of(picture))}
     scored = {model.title: found for model in outcome.models if (found := scores_of(model, keys, tau))}
     drawn = [panel(model, scored.get(model.title), place, show, tau) for model in outcome.models]
-    arrays = [p.values for p in drawn if p.values is not None]
-    scale = Scale.over(arrays, "attention weight") if arrays else None
     picture = many.images[place]
+    scale = panels.shared_scale([Row(picture, drawn)], "attention weight")
     first = object_panel(picture, keys.get(place, ("", ""))[1])
     look = Look(original=False, columns=len(drawn) + 1 if len(drawn) < 5 else 0)
     panels.patch_panels(picture, [first, *drawn], scale=scale, look=look, key="salience")
     progress.show(outcome)
-    said = (
-        object_scores.answer(scored, tau) or "No image here has a mask yet: choose scenes, or say where the object is."
-    )
+    none = "No image here has a mask yet: choose scenes, or say where the object is."
+    said = object_scores.answer(scored, tau) or none
     st.markdown(said)
 
     def document() -> str:
         title = f"{gallery.title(picture)}: attention of the last block"
-        return export.svg(picture, drawn, scale=scale, look=look, title=title, caption=said.replace("*", ""))
+        return export.svg(picture, drawn, scale=scale, look=look, title=title, caption=export.plain(said))
 
     frame.footer(
-        frame.Help(HOW, FORMULA, NOT_SHOWN), name="dino-against-supervised",
-        png=(lambda: export.png(document())) if arrays else None,
-        svg=document if arrays else None,
-        csv=(lambda: per_image(scored)) if scored else None,
-    )  # fmt: skip
+        Help(HOW, FORMULA, NOT_SHOWN),
+        name="dino-against-supervised",
+        png=(lambda: export.png(document())) if scale else None,
+        svg=document if scale else None,
+        csv=(lambda: frame.csv(object_scores.per_image(scored))) if scored else None,
+    )
     if scored:
         below(scored, outcome, asked)
 
@@ -215,53 +196,12 @@ def below(scored: Mapping[str, Scores], outcome: Outcome, asked: Selection) -> N
             frame.chart(drawn, key="ranks", alt="Mean IoU of every head with the object, ranked")
     if curves.open:
         with curves:
-            found = asking.compute({"saliency-score": {"map": "mean", "steps": 8, "fill": "mean"}}, _few(asked))
+            few = replace(asked, images=asked.images[:MOST_CURVES])
+            found, _ = asking.ask([Ask("saliency-score", {"map": "mean", "steps": 8, "fill": "mean"})], few)
             ready = found.ready("saliency-score")
             if ready:
-                frame.chart(curve_figure(ready, found.colours), key="curves", alt="Deletion and insertion curves")
-                st.markdown(curve_answer(ready))
+                drawn = removal_curves.figure(ready, found.colours)
+                frame.chart(drawn, key="curves", alt="Deletion and insertion curves")
+                st.markdown(removal_curves.answer(ready))
             frame.states(found, "saliency-score")
             progress.show(found, part="curves")
-
-
-def _few(selection: Selection) -> Selection:
-    return replace(selection, images=selection.images[:16])
-
-
-def curve_figure(ready: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go.Figure:
-    """Means over images of both curves: deletion full, insertion dashed."""
-    figure = go.Figure()
-    for index, (name, dataset) in enumerate(ready.items()):
-        for kind, dash in (("deletion", "solid"), ("insertion", "dash")):
-            figure.add_scatter(
-                x=dataset["fraction"].values * 100, y=dataset[kind].mean("image").values, mode="lines+markers",
-                name=f"{name}, {kind}", line={"color": colours[name], "dash": dash},
-                marker={"symbol": models.MARKS[index % len(models.MARKS)], "size": 7},
-            )  # fmt: skip
-    figure.update_xaxes(title="patches painted over (deletion) or shown (insertion), highest attention first (%)")
-    kinds = " or ".join(dict.fromkeys(str(dataset.attrs["curve_of"]) for dataset in ready.values()))
-    figure.update_yaxes(title=kinds, rangemode="tozero")
-    return figure.update_layout(height=400)
-
-
-def curve_answer(ready: Mapping[str, xr.Dataset]) -> str:
-    """Areas under the curves beside those of random orders."""
-    lines = []
-    for name, dataset in ready.items():
-        parts = []
-        for kind, good in (("deletion", "lower"), ("insertion", "higher")):
-            own, chance = (float(dataset[f"{kind}{part}_auc"].mean()) for part in ("", "_random"))
-            parts.append(f"{kind} {palette.number(own)} (random order {palette.number(chance)}; {good} is better)")
-        lines.append(f"**{name}**: area under {', '.join(parts)}.")
-    n = next(iter(ready.values())).attrs["n"]
-    return "  \n".join([*lines, f"Mean of heads, the first {n} images; missing patches have the image's mean colour."])
-
-
-def per_image(scored: Mapping[str, Scores]) -> str:
-    """Every head's scores on every image as CSV."""
-    lines = ["model,image,head,iou,pointing,mass_on_object,object_area"]
-    for name, one in scored.items():
-        for (image, head), iou in np.ndenumerate(one.iou):
-            rest = f"{one.pointing[image, head]:.0f},{one.mass_inside[image, head]:.6g},{one.area[image]:.6g}"
-            lines.append(f'"{name}",{image + 1},{head + 1},{iou:.6g},{rest}')
-    return "\n".join(lines) + "\n"

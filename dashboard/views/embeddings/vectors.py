@@ -34,7 +34,7 @@ class ImageVectors:
         return projection.digest(self.vectors)
 
 
-def chosen_layer(model: ModelResult, depth: Depth | None) -> ImageVectors | None:
+def chosen_layer(model: ModelResult, depth: Depth) -> ImageVectors | None:
     """The chosen layer of one model; the last layer is what comes out of the final norm."""
     dataset = model.datasets.get("embedding-similarity")
     if dataset is None:
@@ -51,11 +51,11 @@ def chosen_layer(model: ModelResult, depth: Depth | None) -> ImageVectors | None
     return ImageVectors(model.title, model.colour, note, one["similarity"].values, one["embedding"].values[:, :width])
 
 
-def layer_index(dataset: xr.Dataset, depth: Depth | None) -> int:
+def layer_index(dataset: xr.Dataset, depth: Depth) -> int:
     """Where a depth lies among a model's blocks; the last entry for the last layer."""
     points = dataset["point"].values.tolist()
     blocks = [i for i, point in enumerate(points) if point.startswith("resid_post.")]
-    if depth is None or depth.layer == depth.of or not blocks:
+    if depth.layer == depth.of or not blocks:
         return len(points) - 1
     return blocks[depth.index(len(blocks))]
 
@@ -106,10 +106,19 @@ def reading(found: Sequence[ImageVectors], chosen: ImageSet, table: pd.DataFrame
     return text
 
 
-def csv(found: Sequence[ImageVectors], chosen: ImageSet) -> str:
+def pairs(found: Sequence[ImageVectors], chosen: ImageSet) -> pd.DataFrame:
     """Similarities of every two images of every model."""
-    lines = ["model,image,image_b,cosine_similarity"]
-    for one in found:
-        for i, j in combinations(range(len(chosen.images)), 2):
-            lines.append(f'"{one.title}",{chosen.images[i]},{chosen.images[j]},{one.square[i, j]:.6g}')
-    return "\n".join(lines) + "\n"
+    names = np.array(chosen.images)
+    first, second = np.triu_indices(len(names), 1)
+    tables = [
+        pd.DataFrame(
+            {
+                "model": one.title,
+                "image": names[first],
+                "image_b": names[second],
+                "cosine_similarity": one.square[first, second],
+            }
+        )
+        for one in found
+    ]
+    return pd.concat(tables, ignore_index=True)

@@ -2,25 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from dashboard.compute import asking
-from dashboard.compute.asking import Outcome
+from dashboard.compute.asking import Ask, Outcome
 from dashboard.compute.background import Stopped
 from dashboard.compute.jobs import Job
 from dashboard.controls import choices, image_sets, progress
 from dashboard.controls.image_sets import ImageSet
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame
+from dashboard.draw.frame import Help
 from dashboard.images import gallery
 from dashboard.state import link
 from dashboard.view import Page
 from dashboard.views.embeddings import projection, similarity, slides
 from dashboard.views.embeddings.image_relations import Near, Relation, fetch_sheet, relations, sheet_again
-from dashboard.views.embeddings.vectors import POOLS, ImageVectors, agreement, chosen_layer, csv, reading
+from dashboard.views.embeddings.vectors import POOLS, ImageVectors, agreement, chosen_layer, pairs, reading
 
 PAGE = Page("Image similarity", section="Representation", order=10)
 
@@ -84,55 +86,42 @@ def panels(found: Sequence[ImageVectors], kind: str, points: Sequence[np.ndarray
 
 
 def page() -> None:
-    """Draw the page."""
+    """Draw the page: its pictures lie over no image, and their places and thumbnails are made in the background."""
     selection = sidebar(several=True, default_images=gallery.offered()[:12])
     frame.header("Which images does each model find alike?")
     with frame.controls():
         selection, chosen = image_sets.control(selection, default="scenes-100")
-        place = st.container(width=210)
-        kind = st.segmented_control(
-            "Show", list(SHOWN), default="grid", required=True, key="shown", bind="query-params",
-            format_func=SHOWN.__getitem__,
-        )  # fmt: skip
+        layer = st.container(width=210)
+        kind = choices.one_of("Show", SHOWN, "shown")
         with st.popover("More"):
-            pool = st.segmented_control(
-                "Vector of an image", list(POOLS), default="cls", required=True, key="pool", bind="query-params",
-                format_func=POOLS.__getitem__,
-            )  # fmt: skip
-            by = st.segmented_control(
-                "Order of the images", list(ORDERS), default="class", required=True, key="order", bind="query-params",
-                format_func=ORDERS.__getitem__,
-            )  # fmt: skip
-    layers = "all" if len(selection.images) <= MOST_ALL_LAYERS else "last"
-    outcome = asking.compute({"embedding-similarity": {"pool": pool, "layers": layers}}, selection)
-    with place:
-        specs = [model.spec for model in outcome.models]
-        depth = choices.layer(specs) if layers == "all" and pool != "logits" else None
-        if depth is None and layers == "last":
-            st.caption(f"Last layer only, for more than {MOST_ALL_LAYERS} images.")
+            pool = choices.one_of("Vector of an image", POOLS, "pool")
+            by = choices.one_of("Order of the images", ORDERS, "order")
+        every = len(selection.images) <= MOST_ALL_LAYERS
+        with layer:
+            depth = choices.layer(asking.known(selection)) if every and pool != "logits" else choices.LAST
+            if not every:
+                st.caption(f"Last layer only, for more than {MOST_ALL_LAYERS} images.")
+    asks = [Ask("embedding-similarity", {"pool": pool, "layers": "all" if every else "last"})]
+    outcome, _ = asking.ask(asks, selection)
     found = [one for model in outcome.models if (one := chosen_layer(model, depth)) is not None]
     drawn = draw(found, kind, by, chosen) if found else Drawn()
     frame.states(outcome, "embedding-similarity")
     progress.show(outcome if outcome.jobs or not drawn.jobs else Outcome((), (), drawn.jobs, ()))
     said = ""
     if found:
-        key = (tuple(one.title + one.digest for one in found), chosen.classes)
-        said, table = words(key, found, chosen)
+        said, table = words((tuple(one.title + one.digest for one in found), chosen.classes), found, chosen)
         st.markdown(said)
         if len(table) > 1:
             with st.expander("Agreement of every two models"):
                 st.dataframe(table.round(3), hide_index=True)
-    small = found and len(chosen.images) <= MOST_ALL_LAYERS
-
-    def document() -> str:
-        return drawn.svg(said) if drawn.svg else ""
-
+    svg = partial(drawn.svg, said) if drawn.svg else None
     frame.footer(
-        frame.Help(HOW, FORMULA, NOT_SHOWN), name="image-similarity",
-        png=(lambda: export.png(document())) if drawn.svg else None,
-        svg=document if drawn.svg else None,
-        csv=(lambda: csv(found, chosen)) if small else None,
-    )  # fmt: skip
+        Help(HOW, FORMULA, NOT_SHOWN),
+        name="image-similarity",
+        png=(lambda: export.png(svg())) if svg else None,
+        svg=svg,
+        csv=(lambda: frame.csv(pairs(found, chosen))) if found and every else None,
+    )
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

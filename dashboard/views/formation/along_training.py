@@ -11,11 +11,13 @@ from plotly.subplots import make_subplots
 
 from dashboard.compute.asking import ModelResult
 from dashboard.controls import object_masks
-from dashboard.draw import head_maps
+from dashboard.draw import head_maps, panels, position_tiles
 from dashboard.draw.palette import number
-from dashboard.draw.panels import Panel
+from dashboard.draw.panels import Panel, Row
 from dashboard.draw.sentences import percent
+from dashboard.images import gallery
 from dashboard.state import models
+from dashboard.state.selection import Point
 from model_zoo.training.snapshots import Moment
 from probes.core.saliency import overlap
 
@@ -30,7 +32,7 @@ class Course:
         start: what the position embeddings began as.
         sizes: sides of the training images, px.
         moments: its snapshots in order, the finished model last.
-        results: what there is of each of them.
+        results: what there is of each of them, called what `name` says.
     """
 
     title: str
@@ -46,7 +48,8 @@ class Course:
         sides = " to ".join(dict.fromkeys(f"{side}" for side in (self.sizes[0], self.sizes[-1])))
         return f"trained on {self.moments[-1].images:,} scenes of {sides} px; positions began as {self.start}"
 
-    def name(self, moment: Moment) -> str:
+    @staticmethod
+    def name(moment: Moment) -> str:
         """What a panel of this moment is called."""
         if moment.images == 0:
             return "untrained"
@@ -61,33 +64,52 @@ class Course:
         pairs = zip(self.moments, self.results, strict=True)
         return {moment: model.datasets[probe] for moment, model in pairs if probe in model.datasets}
 
-    def attention(self, place: int, picture: str, key: str, outline: np.ndarray | None, head: str) -> list[Panel]:
+    def attention(self, place: int, picture: str, head: str) -> Row:
         """CLS attention of the last block on one image at every moment.
 
         Args:
             place: of the image in the datasets.
             picture: its id.
-            key: names the mask of its object; empty without one.
-            outline: that mask for drawing.
             head: ``mean``, ``max`` or a number from 1.
         """
+        key = object_masks.key_of(picture)
+        outline = object_masks.outlined(picture, key) if key else None
         drawn = []
-        for moment, model in zip(self.moments, self.results, strict=True):
+        for model in self.results:
             dataset = model.datasets.get("attention-maps")
             if dataset is None:
-                waiting = model.waiting or not model.message
-                message = model.message or "computing …"
-                drawn.append(Panel(self.name(moment), self.colour, message=message, waiting=waiting))
+                drawn.append(panels.pending(model))
                 continue
             one = dataset["attention"].isel(image=slice(place, place + 1))
             values = head_maps.choose_head(head_maps.layer_heads(one, one.sizes["layer"] - 1), head).values
-            geometry, note = model.geometries[place], ""
+            note = ""
             if key:
                 mask = object_masks.mask(picture, key)
-                inside = overlap(values, mask, geometry, 0.6).mass_inside
+                inside = overlap(values, mask, model.geometries[place], 0.6).mass_inside
                 note = f"{percent(inside)} on the object" if np.isfinite(inside) else "does not see the object"
-            drawn.append(Panel(self.name(moment), self.colour, note, geometry, values, outline=outline))
-        return drawn
+            drawn.append(panels.of_model(model, note, values, image=place, outline=outline))
+        title, of = f"{self.title} · {self.began}", object_masks.named(key) if key else ""
+        return Row(picture, drawn, title=title, outline=outline, outline_of=of)
+
+    def positions(self, picture: str, point: Point, images: int) -> Row:
+        """The similarity of all positions to the one under a point, at every moment.
+
+        Args:
+            picture: id of what it is drawn over.
+            point: the position.
+            images: the moment at which all positions are shown elsewhere; it is noted.
+        """
+        drawn = []
+        for moment, model in zip(self.moments, self.results, strict=True):
+            dataset = model.datasets.get("position-similarity")
+            if dataset is None:
+                drawn.append(panels.pending(model))
+                continue
+            values = position_tiles.at_point(dataset, point)["similarity"].values
+            note = "all its tiles below" if moment is self.at(images) else ""
+            drawn.append(Panel(model.title, model.colour, note, gallery.whole(picture), values))
+        title = f"{self.title} · position embeddings began as {self.start}"
+        return Row(picture, drawn, title=title, point=point, clickable=True)
 
 
 def place(images: np.ndarray | float, unit: float) -> np.ndarray:
@@ -180,8 +202,23 @@ def in_words(courses: Sequence[Course], n: int) -> str:
     return "  \n".join(lines)
 
 
-def table(courses: Sequence[Course]) -> str:
-    """Distances as CSV: a row a model, moment, layer and head, counted from 1."""
+def positions_in_words(courses: Sequence[Course]) -> str:
+    """How similar neighbouring and other positions are at the beginning and at the end."""
+    lines = []
+    for one in courses:
+        found = one.ready("position-similarity")
+        if len(found) < 2:
+            continue
+        parts = []
+        for moment in (next(iter(found)), next(reversed(found))):
+            near, far = (number(value, 2) for value in position_tiles.neighbours(found[moment]["similarity"]))
+            parts.append(f"{near} side by side and {far} otherwise ({one.name(moment)})")
+        lines.append(f"**{one.title}**: mean cosine {', then '.join(parts)}. Its positions began as {one.start}.")
+    return "  \n".join(lines)
+
+
+def table(courses: Sequence[Course]) -> pd.DataFrame:
+    """Distances: a row a model, moment, layer and head, counted from 1."""
     rows = [
         {
             "model": one.title, "step": moment.step, "images_seen": moment.images, "layer": int(layer) + 1,
@@ -191,5 +228,4 @@ def table(courses: Sequence[Course]) -> str:
         for moment, dataset in one.ready("attention-distance").items()
         for (layer, head), value in np.ndenumerate(dataset["distance"].values)
     ]  # fmt: skip
-    text: str = pd.DataFrame(rows).to_csv(index=False, float_format="%.8g")
-    return text
+    return pd.DataFrame(rows)

@@ -1,30 +1,32 @@
 """Attention and positions at several moments of a training: the snapshots of the shipped models."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.compute import asking
-from dashboard.controls import choices, object_masks, progress
-from dashboard.controls.sidebar import sidebar
-from dashboard.draw import export, frame, palette, panels
-from dashboard.draw.panels import Look, Panel, Scale
+from dashboard.compute.asking import Ask, Outcome
+from dashboard.controls import choices
+from dashboard.draw import frame, panels, position_tiles
+from dashboard.draw.frame import Help
+from dashboard.draw.panels import Look, Scale
 from dashboard.images import gallery
 from dashboard.state import link, models
 from dashboard.state.models import reference
 from dashboard.state.selection import Selection, read_point
-from dashboard.view import Page
-from dashboard.views import positions
+from dashboard.view import Answer, Chart, Images, Page, Shown, View, draw_rows
 from dashboard.views.formation import along_training
 from dashboard.views.formation.along_training import Course
-from model_zoo.adapter import Geometry
 from model_zoo.training.snapshots import moments, positions_start, sizes
-
-PAGE = Page("How it forms", section="Compare", order=10)
 
 SHIPPED = ("scenes-vit-supervised", "scenes-vit-dino")
 MOST_IMAGES = 8
+ASKS = (
+    Ask("attention-maps", {"query": "cls"}),
+    Ask("attention-distance"),
+    Ask("position-similarity", {"metric": "cosine"}),
+)
 HOW = """
 A row is one model, and every picture in it the same network after more training; the last is the finished model. All
 maps share one scale, all curves one axis.
@@ -53,6 +55,25 @@ NOT_SHOWN = """
 """
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What the controls say.
+
+    Attributes:
+        keys: models whose training is shown.
+        without: selected models that have no snapshots.
+        place: of the shown image.
+        head: ``mean``, ``max`` or a number from 1.
+        images: seen until the chosen moment.
+    """
+
+    keys: tuple[str, ...]
+    without: tuple[str, ...]
+    place: int
+    head: str
+    images: int
+
+
 def with_snapshots(selection: Selection) -> tuple[list[str], list[str]]:
     """The selected models that have snapshots, and those that have none; the shipped pair if none has."""
     keys = [reference(model).key or "" for model in selection.models]
@@ -61,76 +82,22 @@ def with_snapshots(selection: Selection) -> tuple[list[str], list[str]]:
     return have or list(SHIPPED), without
 
 
-def ask(selection: Selection, keys: Sequence[str]) -> tuple[asking.Outcome, list[Course]]:
-    """Ask for everything that the page shows, in one pass a snapshot."""
-    along = {key: moments(key) for key in keys}
-    every = tuple(moment.model for key in keys for moment in along[key])
-    wanted: dict[str, asking.Params] = {
-        "attention-maps": {"query": "cls"},
-        "attention-distance": {},
-        "position-similarity": {"metric": "cosine"},
-    }
-    outcome = asking.compute(wanted, Selection(every, selection.images))
+def moments_of(keys: Sequence[str]) -> tuple[str, ...]:
+    """The models that the snapshots of trainings are, in order."""
+    return tuple(moment.model for key in keys for moment in moments(key))
+
+
+def courses(outcome: Outcome, selection: Selection, keys: Sequence[str]) -> list[Course]:
+    """What there is of each training, in the colour of its model where that is selected."""
     found = {model.model: model for model in outcome.models}
     colours = {key: selection.colour(key) for key in keys if key in selection.models}
     spare = (colour for colour in models.COLOURS if colour not in colours.values())
-    courses = [
-        Course(
-            models.title(key), colours.get(key) or next(spare), positions_start(key), sizes(key),
-            along[key], tuple(found[moment.model] for moment in along[key]),
-        )
-        for key in keys
-    ]  # fmt: skip
-    return outcome, courses
-
-
-def page() -> None:
-    """Draw the page."""
-    defaults = ("scene:0", "scene:1", "scene:2", "scene:3")
-    selection = sidebar(several=True, default_images=defaults, most=MOST_IMAGES)
-    selection = Selection(selection.models, selection.images[:MOST_IMAGES])
-    keys, without = with_snapshots(selection)
-    frame.header("How do attention and positions form in training?")
-    row = frame.controls()
-    outcome, courses = ask(selection, keys)
-    with row:
-        place = shown_image(selection.images)
-        head = choices.head([model.spec for model in outcome.models])
-        images = slider(courses)
-    picture = selection.images[place]
-    if without:
-        names = ", ".join(models.title(model) for model in without)
-        st.caption(f"No snapshots of the training: {names}.")
-    rows, scale = attention_rows(courses, place, picture, head)
-    look = Look(columns=max(len(one.moments) for one in courses) + 1)
-    for index, (one, drawn) in enumerate(zip(courses, rows, strict=True)):
-        st.markdown(f"**{one.title}** · {one.began}")
-        panels.patch_panels(
-            picture, drawn.panels, scale=scale, look=look, key=f"course-{index}", outline=drawn.outline,
-            outline_of=drawn.outline_of, bar=index == len(rows) - 1,
-        )  # fmt: skip
-    progress.show(outcome)
-    frame.states(outcome, "attention-maps")
-    ready = [one for one in courses if one.ready("attention-distance")]
-    said = along_training.in_words(ready, len(selection.images))
-    if ready:
-        st.subheader("How far heads look", anchor=False)
-        drawn_distance = along_training.distance_figure(ready, images)
-        frame.chart(drawn_distance, key="distance", alt="Mean attention distance of every layer along the training")
-        st.markdown(said)
-
-    def document() -> str:
-        heading = f"{gallery.title(picture)}: CLS attention of the last block along the training"
-        return export.rows_svg(rows, scale=scale, look=look, title=heading, caption=said.replace("*", ""))
-
-    frame.footer(
-        frame.Help(HOW, FORMULA, NOT_SHOWN), name="formation",
-        png=(lambda: export.png(document())) if scale else None,
-        svg=document if scale else None,
-        csv=(lambda: along_training.table(ready)) if ready else None,
-    )  # fmt: skip
-    if any(one.ready("position-similarity") for one in courses):
-        position_rows(courses, picture, images)
+    courses = []
+    for key in keys:
+        along, colour = moments(key), colours.get(key) or next(spare)
+        results = tuple(replace(found[one.model], title=Course.name(one), colour=colour) for one in along)
+        courses.append(Course(models.title(key), colour, positions_start(key), sizes(key), along, results))
+    return courses
 
 
 def shown_image(images: Sequence[str]) -> int:
@@ -146,9 +113,9 @@ def shown_image(images: Sequence[str]) -> int:
     return place
 
 
-def slider(courses: Sequence[Course]) -> int:
+def slider(keys: Sequence[str]) -> int:
     """Draw the choice of a moment, and return the images seen until then."""
-    options = sorted({moment.images for one in courses for moment in one.moments})
+    options = sorted({moment.images for key in keys for moment in moments(key)})
     chosen = st.select_slider(
         "Images seen",
         options,
@@ -162,80 +129,68 @@ def slider(courses: Sequence[Course]) -> int:
     return int(chosen)
 
 
-def attention_rows(
-    courses: Sequence[Course], place: int, picture: str, head: str
-) -> tuple[list[export.Row], Scale | None]:
-    """A row of panels for each model, and the one scale of all of them."""
-    key = object_masks.key_of(picture)
-    outline = object_masks.outlined(picture, key) if key else None
-    of = object_masks.named(key) if key else ""
-    rows = [
-        panels.Row(
-            picture,
-            one.attention(place, picture, key, outline, head),
-            note=f"{one.title}: {one.began}",
-            outline=outline,
-            outline_of=of,
-        )
-        for one in courses
-    ]
-    arrays = [panel.values for row in rows for panel in row.panels if panel.values is not None]
-    return rows, Scale.over_most(arrays, "attention weight") if arrays else None
-
-
-def position_rows(courses: Sequence[Course], picture: str, images: int) -> None:
+def draw_positions(answer: Answer[Chosen], _: Shown) -> None:
     """One position's tile at every moment, and the tiles of all positions at the chosen one."""
+    along = courses(answer.outcome, answer.selection, answer.chosen.keys)
+    if not any(one.ready("position-similarity") for one in along):
+        return
     st.subheader("Which places are alike", anchor=False)
-    width, height = gallery.load(picture).size
-    whole = Geometry((width, height), (0.0, 0.0, float(width), float(height)), (height, width))
+    picture, images = answer.selection.images[answer.chosen.place], answer.chosen.images
     point = read_point(link.first("at")) or (0.3, 0.3)
-    scale = Scale(-1.0, 1.0, "cosine similarity", signed=True)
-    columns = max(len(one.moments) for one in courses)
-    for index, one in enumerate(courses):
-        st.markdown(f"**{one.title}** · position embeddings began as {one.start}")
-        drawn = []
-        for moment, model in zip(one.moments, one.results, strict=True):
-            dataset = model.datasets.get("position-similarity")
-            values = positions.at_point(dataset)["similarity"].values if dataset is not None else None
-            waiting = model.waiting or not model.message
-            note = "all its tiles below" if moment is one.at(images) else ""
-            drawn.append(
-                Panel(one.name(moment), one.colour, note, whole, values, message=model.message, waiting=waiting)
-                if values is not None
-                else Panel(one.name(moment), one.colour, message=model.message or "computing …", waiting=waiting)
-            )
-        look = Look(opacity=1.0, original=False, columns=columns)
-        panels.patch_panels(
-            picture, drawn, scale=scale, look=look, key=f"places-{index}", point=point, on_pick=choices.pick,
-            bar=index == len(courses) - 1,
-        )  # fmt: skip
-    st.markdown(positions_in_words(courses))
-    places = st.columns(len(courses), gap="medium", wrap=True)
-    for index, (one, column) in enumerate(zip(courses, places, strict=True)):
+    look = Look(opacity=1.0, original=False, columns=max(len(one.moments) for one in along))
+    rows = [one.positions(picture, point, images) for one in along]
+    draw_rows(rows, scale=Scale(-1.0, 1.0, "cosine similarity", signed=True), look=look, key="places")
+    st.markdown(along_training.positions_in_words(along))
+    places = st.columns(len(along), gap="medium", wrap=True)
+    for index, (one, column) in enumerate(zip(along, places, strict=True)):
         moment = one.at(images)
-        dataset = one.results[one.moments.index(moment)].datasets.get("position-similarity")
+        dataset = one.ready("position-similarity").get(moment)
         if dataset is not None:
             with column:
                 st.markdown(f"**{one.title}** · {one.name(moment)}, a tile for each position")
                 alt = f"Similarity of every two positions of {one.title} after {moment.images:,} images"
-                frame.chart(figure(positions.figure(dataset)), key=f"tiles-{index}", alt=alt)
+                drawn = position_tiles.figure(dataset).update_layout(height=440)
+                frame.chart(drawn, key=f"tiles-{index}", alt=alt)
 
 
-def positions_in_words(courses: Sequence[Course]) -> str:
-    """How similar neighbouring and other positions are at the beginning and at the end."""
-    lines = []
-    for one in courses:
-        found = one.ready("position-similarity")
-        if len(found) < 2:
-            continue
-        parts = []
-        for moment in (next(iter(found)), next(reversed(found))):
-            near, far = (palette.number(value, 2) for value in positions.neighbours(found[moment]["similarity"]))
-            parts.append(f"{near} side by side and {far} otherwise ({one.name(moment)})")
-        lines.append(f"**{one.title}**: mean cosine {', then '.join(parts)}. Its positions began as {one.start}.")
-    return "  \n".join(lines)
+def controls(selection: Selection) -> Chosen:
+    """Draw the image, the head and the moment."""
+    keys, without = with_snapshots(selection)
+    place = shown_image(selection.images[:MOST_IMAGES])
+    head = choices.head(asking.known(Selection(moments_of(keys), selection.images)))
+    return Chosen(tuple(keys), tuple(without), place, head, slider(keys))
 
 
-def figure(drawn: go.Figure) -> go.Figure:
-    """The tiles of a model, a little smaller than on their own page."""
-    return drawn.update_layout(height=440)
+def shown(answer: Answer[Chosen]) -> Shown:
+    """A row of pictures for each training, and how far its heads look."""
+    chosen, images = answer.chosen, answer.selection.images
+    along = courses(answer.outcome, answer.selection, chosen.keys)
+    rows = [one.attention(chosen.place, images[chosen.place], chosen.head) for one in along]
+    ready = [one for one in along if one.ready("attention-distance")]
+    alt = "Mean attention distance of every layer along the training"
+    names = ", ".join(models.title(model) for model in chosen.without)
+    return Shown(
+        f"{gallery.title(images[chosen.place])}: CLS attention of the last block along the training",
+        rows,
+        scale=panels.shared_scale(rows, "attention weight", most=True),
+        look=Look(columns=max(len(one.moments) for one in along) + 1),
+        notes=[f"No snapshots of the training: {names}."] if names else (),
+        said=along_training.in_words(ready, len(images)),
+        charts=[Chart(along_training.distance_figure(ready, chosen.images), "distance", alt, "How far heads look")]
+        if ready
+        else (),
+        table=(lambda: along_training.table(ready)) if ready else None,
+    )
+
+
+VIEW = View(
+    Page("How it forms", section="Compare", order=10),
+    "How do attention and positions form in training?",
+    Help(HOW, FORMULA, NOT_SHOWN),
+    controls,
+    shown,
+    asks=lambda _: ASKS,
+    models=lambda chosen, _: moments_of(chosen.keys),
+    images=Images(several=True, default=("scene:0", "scene:1", "scene:2", "scene:3"), most=MOST_IMAGES),
+    below=draw_positions,
+)

@@ -1,0 +1,38 @@
+"""A model's answer as patches are painted over or come in: curves and the areas under them. Pure."""
+
+from collections.abc import Mapping
+
+import plotly.graph_objects as go
+import xarray as xr
+
+from dashboard.draw import palette
+from dashboard.state import models
+
+
+def figure(ready: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go.Figure:
+    """Means over images of both curves: deletion full, insertion dashed."""
+    drawn = go.Figure()
+    for index, (name, dataset) in enumerate(ready.items()):
+        for kind, dash in (("deletion", "solid"), ("insertion", "dash")):
+            drawn.add_scatter(
+                x=dataset["fraction"].values * 100, y=dataset[kind].mean("image").values, mode="lines+markers",
+                name=f"{name}, {kind}", line={"color": colours[name], "dash": dash},
+                marker={"symbol": models.MARKS[index % len(models.MARKS)], "size": 7},
+            )  # fmt: skip
+    drawn.update_xaxes(title="patches painted over (deletion) or shown (insertion), highest attention first (%)")
+    kinds = " or ".join(dict.fromkeys(str(dataset.attrs["curve_of"]) for dataset in ready.values()))
+    drawn.update_yaxes(title=kinds, rangemode="tozero")
+    return drawn.update_layout(height=400)
+
+
+def answer(ready: Mapping[str, xr.Dataset]) -> str:
+    """Areas under the curves beside those of random orders."""
+    lines = []
+    for name, dataset in ready.items():
+        parts = []
+        for kind, good in (("deletion", "lower"), ("insertion", "higher")):
+            own, chance = (float(dataset[f"{kind}{part}_auc"].mean()) for part in ("", "_random"))
+            parts.append(f"{kind} {palette.number(own)} (random order {palette.number(chance)}; {good} is better)")
+        lines.append(f"**{name}**: area under {', '.join(parts)}.")
+    n = next(iter(ready.values())).attrs["n"]
+    return "  \n".join([*lines, f"Mean of heads, the first {n} images; missing patches have the image's mean colour."])
