@@ -2,24 +2,16 @@
 
 import re
 
-import numpy as np
 import streamlit as st
 
-from dashboard.cache import remember
-from dashboard.images import gallery
+from dashboard.images import gallery, masks
 from dashboard.state import link
-from model_zoo.adapter import Geometry
 from model_zoo.decoding import ImageError
-from probes.core.saliency import coverage
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in per cent of the picture."""
 _LINKED = re.compile(r"((?:photo|upload):[A-Za-z0-9_-]{1,40})@(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3})")
 START: Box = (25, 25, 75, 75)
-FINE = 112
-"""Cells along the longer side of a picture whose mask is drawn as a line."""
-SMALL_BYTES = 16 * 2**20
-"""Masks on a model's grid."""
 
 
 def boxes() -> dict[str, Box]:
@@ -45,39 +37,6 @@ def key_of(picture: str) -> str:
         return uploaded
     box = boxes().get(picture)
     return "box:" + ",".join(map(str, box)) if box else ""
-
-
-@remember(gallery.MASK_BYTES)
-def mask(picture: str, key: str) -> np.ndarray:
-    """The object's mask: boolean (height, width)."""
-    if key.startswith("scene:"):
-        return gallery.mask(key)
-    width, height = gallery.load(picture).size
-    if key.startswith("box:"):
-        left, top, right, bottom = (int(x) / 100 for x in key.removeprefix("box:").split(","))
-        found = np.zeros((height, width), dtype=bool)
-        found[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = True
-        return found
-    return np.asarray(gallery.load(key).convert("L")) > 127
-
-
-@remember(SMALL_BYTES)
-def covered(picture: str, key: str, geometry: Geometry, grid: tuple[int, int]) -> np.ndarray:
-    """`probes.core.saliency.coverage` of the picture's mask."""
-    return coverage(mask(picture, key), geometry, grid)
-
-
-@remember(SMALL_BYTES)
-def outlined(picture: str, key: str) -> np.ndarray:
-    """The mask on a grid over the whole picture, coarse enough to be drawn as a line: boolean (rows, columns)."""
-    width, height = gallery.load(picture).size
-    cell = max(width, height) / FINE
-    return covered(picture, key, gallery.whole(picture), (round(height / cell), round(width / cell))) >= 0.5
-
-
-def named(key: str) -> str:
-    """What the outline is the outline of."""
-    return {"scene": "true object", "box": "your box"}.get(key.partition(":")[0], "your mask")
 
 
 def popover(picture: str) -> None:
@@ -129,7 +88,7 @@ def upload(picture: str, data: bytes, name: str) -> str:
             f"The mask has {size[0]} × {size[1]} pixels and {gallery.title(picture)} {wanted[0]} × {wanted[1]}: "
             "save it at the picture's size."
         )
-    if not mask(picture, identity).any():
+    if not masks.mask(picture, identity).any():
         raise ImageError("The mask has no white in it: paint the object white and everything else black.")
     return identity
 

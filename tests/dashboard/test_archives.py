@@ -7,9 +7,7 @@ import zipfile
 import pytest
 from PIL import Image
 
-from dashboard.controls import image_sets
-from dashboard.images import archives, gallery
-from dashboard.state.selection import Selection
+from dashboard.images import archives, gallery, sets
 from model_zoo.decoding import ImageError
 
 
@@ -116,7 +114,7 @@ def test_what_is_no_image_counts_towards_the_bytes_that_are_unpacked(monkeypatch
 def test_an_image_that_cannot_be_decoded_is_skipped_when_the_set_is_made():
     noise = io.BytesIO()
     Image.effect_noise((200, 200), 50).save(noise, "PNG")
-    _, notes = image_sets.SETS.add([("x.zip", packed([("a.png", png((3, 3, 3))), ("b.png", noise.getvalue()[:9000])]))])
+    _, notes = sets.SETS.add([("x.zip", packed([("a.png", png((3, 3, 3))), ("b.png", noise.getvalue()[:9000])]))])
     assert notes == ["1 file was skipped: no image, or too large."]
 
 
@@ -133,23 +131,23 @@ def test_a_zip_inside_a_zip_is_no_image():
 
 def test_a_set_is_named_by_its_content_and_says_what_was_skipped():
     files = [("x.zip", packed([("dogs/a.png", png((9, 9, 9))), ("cats/b.png", png((8, 9, 9))), ("c.txt", b"c")]))]
-    name, notes = image_sets.SETS.add(files)
-    assert name == image_sets.SETS.add(files)[0]
-    kept = image_sets.SETS.get(name)
+    name, notes = sets.SETS.add(files)
+    assert name == sets.SETS.add(files)[0]
+    kept = sets.SETS.get(name)
     assert kept.classes == ("cats", "dogs")
     assert all(gallery.missing(image) is None for image in kept.images)
     assert notes == ["1 file was skipped: no image, or too large."]
-    assert image_sets.SETS.get("zip-000000000000") is None
+    assert sets.SETS.get("zip-000000000000") is None
     with pytest.raises(ImageError, match="None of the files"):
-        image_sets.SETS.add([("a.png", b"nothing")])
+        sets.SETS.add([("a.png", b"nothing")])
 
 
 def test_sets_of_scenes_know_their_classes():
     from model_zoo.scenes import CLASSES, Scenes
 
-    found = image_sets.described("scenes-32", Selection(("m",), ("photo:coffee",)))
+    found = sets.named("scenes-32", ("photo:coffee",))
     assert len(found.images) == len(found.classes) == 32
     assert found.classes[7] == CLASSES[int(Scenes().batch([7]).labels[0])]
-    chosen = image_sets.described("chosen", Selection(("m",), ("photo:coffee", "scene:1")))
+    chosen = sets.named("chosen", ("photo:coffee", "scene:1"))
     assert chosen.classes == ()
     assert chosen.title == "2 chosen images"

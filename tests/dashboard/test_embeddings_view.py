@@ -12,9 +12,9 @@ from scipy.stats import spearmanr
 from dashboard.compute.asking import ModelResult
 from dashboard.compute.background import Background
 from dashboard.compute.jobs import Cancelled, Job
-from dashboard.controls import choices, image_sets
-from dashboard.controls.image_sets import ImageSet
-from dashboard.images import gallery
+from dashboard.controls import choices
+from dashboard.images import gallery, sets
+from dashboard.images.sets import ImageSet
 from dashboard.state.selection import Depth
 from dashboard.views.embeddings import image_relations, projection, similarity, slides, vectors
 from dashboard.views.embeddings import view as embeddings
@@ -78,7 +78,7 @@ def test_squares_are_sent_in_order_as_bytes():
 
 
 def test_a_square_of_five_hundred_images_stays_under_three_megabytes():
-    chosen = image_sets.described("scenes-500", None)
+    chosen = sets.named("scenes-500", ())
     square = cosine(RANDOM.normal(size=(500, 16)))
     panels = [Relation(name, "#0072B2", square=square) for name in "ab"]
     near = [Near("n", "#0072B2", range(1, 11), [0.5] * 10)] * 2

@@ -12,8 +12,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from dashboard import navigation
-from dashboard.controls import image_sets
-from dashboard.images import gallery
+from dashboard.images import gallery, sets
 from dashboard.views.embeddings import projection
 
 HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
@@ -53,7 +52,7 @@ def png(seed=0, note="", side=48):
 @pytest.fixture(scope="module")
 def same():
     """The name of a set of eight files with the same picture."""
-    return image_sets.SETS.add([(f"{i}.png", png(note=str(i))) for i in range(8)])[0]
+    return sets.SETS.add([(f"{i}.png", png(note=str(i))) for i in range(8)])[0]
 
 
 @pytest.mark.parametrize("address", PAGES)
@@ -128,13 +127,13 @@ def test_a_zip_with_path_tricks_and_other_files_beside_its_images(settle, tmp_pa
 def test_a_zip_is_read_off_the_script_thread(settle, monkeypatch):
     import threading
 
-    go, add = threading.Event(), image_sets.SETS.add
+    go, add = threading.Event(), sets.SETS.add
 
     def slow(files, on_progress):
         assert go.wait(60)
         return add(files, on_progress)
 
-    monkeypatch.setattr(image_sets.SETS, "add", slow)
+    monkeypatch.setattr(sets.SETS, "add", slow)
     at = opened("embeddings", settle, set=["scenes-32"])
     data = packed([(f"{i}.png", png(note=f"off the thread {i}")) for i in range(4)])
     at.file_uploader[many(at)].upload("x.zip", data, "application/zip")
@@ -158,7 +157,7 @@ def test_a_zip_of_ten_gigabytes_is_refused_before_anything_is_unpacked():
     with zipfile.ZipFile(io.BytesIO(buffer.getvalue())) as archive:
         assert sum(entry.file_size for entry in archive.infolist()) > 10 * 2**30
     with pytest.raises(ValueError, match=r"holds no image that can be read \(560 other files\)"):
-        image_sets.SETS.add([("bomb.zip", buffer.getvalue())])
+        sets.SETS.add([("bomb.zip", buffer.getvalue())])
 
 
 def test_umap_that_is_not_installed_says_how_to_get_it(settle, monkeypatch):
@@ -214,5 +213,5 @@ def many(at):
 
 
 def test_pictures_have_sizes_for_uploads_of_a_set(same):
-    kept = image_sets.SETS.get(same)
+    kept = sets.SETS.get(same)
     assert {gallery.size(image) for image in kept.images} == {(48, 48)}

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dashboard.compute.asking import ModelResult
 from dashboard.controls import object_masks
-from dashboard.images import gallery
+from dashboard.images import gallery, masks
 from dashboard.views import sanity
 from dashboard.views.dino_supervised import object_scores, removal_curves
 from dashboard.views.dino_supervised import view as dino_supervised
@@ -108,7 +108,7 @@ def test_baselines_are_the_same_architectures_untrained() -> None:
 
 
 def test_a_box_is_a_mask() -> None:
-    mask = object_masks.mask("photo:chelsea", "box:25,50,75,100")
+    mask = masks.mask("photo:chelsea", "box:25,50,75,100")
     height, width = mask.shape
     assert mask.mean() == pytest.approx(0.25, abs=0.01)
     assert mask[height - 1, width // 2]
@@ -127,7 +127,7 @@ def test_an_uploaded_mask_must_fit_its_picture() -> None:
     white = np.zeros((height, width), np.uint8)
     white[:10, :20] = 255
     key = object_masks.upload("photo:chelsea", png(white), "mask.png")
-    assert object_masks.mask("photo:chelsea", key).sum() == 200
+    assert masks.mask("photo:chelsea", key).sum() == 200
     with pytest.raises(ImageError, match=r"The mask has 30 × 20 pixels and Cat"):
         object_masks.upload("photo:chelsea", png(np.full((20, 30), 255, np.uint8)), "small.png")
     with pytest.raises(ImageError, match="no white"):

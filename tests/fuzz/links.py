@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from dashboard.controls import image_sets, object_masks
-from dashboard.images import gallery
+from dashboard.controls import object_masks
+from dashboard.images import gallery, sets
 from dashboard.state import link, selection
 from model_zoo.catalog import CATALOG
 from model_zoo.loading import load
@@ -60,7 +60,7 @@ def read(name: str, values: tuple[str, ...]) -> None:
         assert all(len(note) < 200 for note in notes)
     elif name == "set":
         chosen = selection.Selection(("timm:test_vit@random:0",), ("photo:chelsea",))
-        assert all(image_sets.described(text, chosen).images for text in values)
+        assert all(sets.named(text, chosen.images).images for text in values)
     elif name == "layer":
         for depth in filter(None, map(selection.read_depth, values)):
             assert all(0 <= depth.index(layers) < layers for layers in (1, depth.of, 40))

@@ -14,7 +14,7 @@ from dashboard.controls.sidebar import DEFAULT_MODELS
 from dashboard.draw import components, head_maps, panels, sentences
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Panel, Row, Scale
-from dashboard.images import gallery
+from dashboard.images import gallery, masks
 from dashboard.state.selection import Depth, Point, Selection
 from dashboard.view import Answer, Images, Page, Shown, View
 from dashboard.views.compare import below
@@ -118,11 +118,11 @@ def on_object(picture: str, key: str, outcome: Outcome, found: Sequence[HeadMap]
     for model, one in zip(outcome.models, found, strict=True):
         if key and one.values is not None:
             geometry = model.geometries[0]
-            covered = object_masks.covered(picture, key, geometry, one.values.shape)
-            mask = object_masks.mask(picture, key)
+            covered = masks.covered(picture, key, geometry, one.values.shape)
+            mask = masks.mask(picture, key)
             shares[model.title] = overlap(one.values, mask, geometry, 0.6, covered).mass_inside
             areas.append(float(covered.mean()))
-    return sentences.on_object(shares, areas, object_masks.named(key), query)
+    return sentences.on_object(shares, areas, masks.named(key), query)
 
 
 def row(picture: str, outcome: Outcome, found: Sequence[HeadMap], chosen: Chosen) -> Row:
@@ -132,8 +132,8 @@ def row(picture: str, outcome: Outcome, found: Sequence[HeadMap], chosen: Chosen
         picture,
         [panel(model, one, chosen.maps) for model, one in zip(outcome.models, found, strict=True)],
         note=on_object(picture, key, outcome, found, choices.QUERY_TEXT[chosen.query]),
-        outline=object_masks.outlined(picture, key) if key else None,
-        outline_of=object_masks.named(key) if key else "",
+        outline=masks.outlined(picture, key) if key else None,
+        outline_of=masks.named(key) if key else "",
         point=chosen.point,
         clickable=True,
     )

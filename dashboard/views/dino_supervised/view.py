@@ -14,7 +14,7 @@ from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, head_maps, panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Look, Panel, Row
-from dashboard.images import gallery
+from dashboard.images import gallery, masks
 from dashboard.state import link
 from dashboard.state.selection import Selection
 from dashboard.view import Page
@@ -87,8 +87,8 @@ def scores_of(model: ModelResult, keys: Mapping[int, tuple[str, str]], tau: floa
     found, areas = [], []
     for place, (picture, key) in keys.items():
         geometry, heads = model.geometries[place], heads_of(dataset, place)
-        covered = object_masks.covered(picture, key, geometry, heads.shape[1:])
-        mask = object_masks.mask(picture, key)
+        covered = masks.covered(picture, key, geometry, heads.shape[1:])
+        mask = masks.mask(picture, key)
         found.append([overlap(one, mask, geometry, tau, covered) for one in heads])
         areas.append(float(covered.mean()))
     iou, pointing, inside = (
@@ -121,7 +121,7 @@ def object_panel(picture: str, key: str) -> Panel:
     if not key:
         return replace(first, message="Say where the object is: Object, above the pictures.")
     width, height = gallery.size(picture)
-    fine = object_masks.covered(picture, key, whole, (56, round(56 * width / height))) >= 0.5
+    fine = masks.covered(picture, key, whole, (56, round(56 * width / height))) >= 0.5
     kind = {"scene": "exact mask", "box": "your box"}.get(key.partition(":")[0], "your mask")
     return replace(first, note=f"{title} · {kind}", values=fine.astype(float), mask=fine)
 

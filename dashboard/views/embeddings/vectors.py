@@ -10,8 +10,8 @@ import pandas as pd
 import xarray as xr
 
 from dashboard.compute.asking import ModelResult
-from dashboard.controls.image_sets import ImageSet
 from dashboard.draw.palette import number
+from dashboard.images.sets import ImageSet
 from dashboard.state.selection import Depth
 from dashboard.views.embeddings import projection, similarity
 

@@ -13,11 +13,11 @@ from dashboard.compute.asking import Ask, Outcome
 from dashboard.compute.background import Stopped
 from dashboard.compute.jobs import Job
 from dashboard.controls import choices, image_sets, progress
-from dashboard.controls.image_sets import ImageSet
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame
 from dashboard.draw.frame import Help
 from dashboard.images import gallery
+from dashboard.images.sets import ImageSet
 from dashboard.state import link
 from dashboard.view import Page
 from dashboard.views.embeddings import projection, similarity, slides

@@ -15,7 +15,7 @@ from dashboard.draw import head_maps, panels, position_tiles
 from dashboard.draw.palette import number
 from dashboard.draw.panels import Panel, Row
 from dashboard.draw.sentences import percent
-from dashboard.images import gallery
+from dashboard.images import gallery, masks
 from dashboard.state import models
 from dashboard.state.selection import Point
 from model_zoo.training.snapshots import Moment
@@ -73,7 +73,7 @@ class Course:
             head: ``mean``, ``max`` or a number from 1.
         """
         key = object_masks.key_of(picture)
-        outline = object_masks.outlined(picture, key) if key else None
+        outline = masks.outlined(picture, key) if key else None
         drawn = []
         for model in self.results:
             dataset = model.datasets.get("attention-maps")
@@ -84,11 +84,11 @@ class Course:
             values = head_maps.choose_head(head_maps.layer_heads(one, one.sizes["layer"] - 1), head).values
             note = ""
             if key:
-                mask = object_masks.mask(picture, key)
+                mask = masks.mask(picture, key)
                 inside = overlap(values, mask, model.geometries[place], 0.6).mass_inside
                 note = f"{percent(inside)} on the object" if np.isfinite(inside) else "does not see the object"
             drawn.append(panels.of_model(model, note, values, image=place, outline=outline))
-        title, of = f"{self.title} · {self.began}", object_masks.named(key) if key else ""
+        title, of = f"{self.title} · {self.began}", masks.named(key) if key else ""
         return Row(picture, drawn, title=title, outline=outline, outline_of=of)
 
     def positions(self, picture: str, point: Point, images: int) -> Row:
