@@ -219,7 +219,7 @@ def patch_panels(
     """
     side = COMPACT_SIDE if look.compact else PICTURE_SIDE
     drawn = [_original(picture, on_pick is not None, outline, outline_of)] if look.original else []
-    drawn += [_describe(panel, panel.picture or picture, scale, look) for panel in panels]
+    drawn += [described(panel, panel.picture or picture, scale, look) for panel in panels]
     for panel, entry in zip(panels, drawn[-len(panels) :] if panels else [], strict=True):
         if panel.picture:
             entry["image"] = gallery.data_uri(panel.picture, side)
@@ -273,7 +273,8 @@ def _entry(name: str, colour: str, note: str, alt: str, tall: float) -> dict[str
     }  # fmt: skip
 
 
-def _describe(panel: Panel, picture: str, shared: Scale | None, look: Look) -> dict[str, Any]:
+def described(panel: Panel, picture: str, shared: Scale | None, look: Look) -> dict[str, Any]:
+    """What the browser is sent of a panel."""
     width, height = gallery.load(picture).size
     state: Literal["ready", "waiting", "message"] = "waiting" if panel.waiting else "message"
     what = panel.message or f"Map of {panel.name} over {gallery.title(picture)}"

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import xarray as xr
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from dashboard.compute import results
 from dashboard.compute.asking import ModelResult
@@ -17,6 +16,7 @@ from dashboard.views.formation.along_training import Course
 from model_zoo.catalog import PRESETS
 from model_zoo.training.config import Stage, TrainConfig
 from model_zoo.training.snapshots import Moment, images_seen, moments, positions_start
+from tests.dashboard.turning import turn_to
 
 HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 
@@ -121,7 +121,7 @@ def test_five_models_without_snapshots_leave_the_shipped_pair_with_two_colours()
     at = AppTest.from_file(HOME, default_timeout=120)
     at.query_params["model"] = list(PRESETS["ViT training recipes (S/16)"])
     at.query_params["image"] = ["scene:0"]
-    at._page_hash = calc_hash("formation")
+    turn_to(at, "formation")
     at.run()
     assert len(PRESETS["ViT training recipes (S/16)"]) >= 5
     assert not at.exception

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from dashboard import navigation
 from dashboard.state import link
+from tests.dashboard.turning import turn_to
 
 ROOT = Path(__file__).parents[2]
 HOME = str(ROOT / "dashboard" / "Home.py")
@@ -18,7 +18,8 @@ BOUND = sorted(
     {
         key
         for file in (ROOT / "dashboard").rglob("*.py")
-        for key in re.findall(r'key="([a-z_]+)",\s*bind="query-params"', file.read_text())
+        for pattern in (r'key="([a-z_]+)",\s*bind="query-params"', r'one_of(?:_many)?\([^()]*?"([a-z_]+)"[,)]')
+        for key in re.findall(pattern, file.read_text())
     }
 )
 
@@ -29,7 +30,7 @@ def opened(address, **query):
         at.query_params[name] = value
     default = next(page.default for name, page, _ in navigation.pages() if name == address)
     if not default:
-        at._page_hash = calc_hash(address)
+        turn_to(at, address)
     return at.run()
 
 
@@ -69,9 +70,9 @@ def test_a_set_of_images_in_the_link_leaves_the_page_of_scenes_alone(linked):
 def test_from_image_similarity_with_a_chosen_set_to_scenes_and_back(settle):
     at = settle(opened("embeddings", set=["chosen"]))
     clean(at)
-    at._page_hash = calc_hash("scenes")
+    turn_to(at, "scenes")
     clean(at.run())
-    at._page_hash = calc_hash("embeddings")
+    turn_to(at, "embeddings")
     clean(at.run())
     assert at.selectbox(key="set_choice").value == "chosen"
 

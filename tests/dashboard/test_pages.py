@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from dashboard import navigation
 from dashboard.draw import panels
 from dashboard.images import gallery
+from tests.dashboard.turning import turn_to
 
 HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 TINY = ["timm:test_vit@random:0", "timm:test_vit2@random:0"]
@@ -25,12 +25,6 @@ def app(**query):
 def linked(at, name):
     values = at.query_params[name]
     return [values] if isinstance(values, str) else values
-
-
-def turn_to(at, address):
-    """Open another page as the navigation does; AppTest itself only knows pages that are files."""
-    at._page_hash = calc_hash(address)
-    return at
 
 
 def clean(at):

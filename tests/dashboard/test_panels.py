@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dashboard.draw import export, panels
-from dashboard.draw.panels import Look, Panel, Scale, checked_point
+from dashboard.draw.panels import Look, Panel, Row, Scale, checked_point
 from dashboard.images import gallery
 from model_zoo.adapter import Geometry
 
@@ -20,7 +20,7 @@ VALUES = np.arange(12.0).reshape(3, 4) / 100
 
 
 def described(panel, scale=None, **look):
-    return panels._describe(panel, PICTURE, scale or Scale.over([VALUES], "attention weight"), Look(**look))
+    return panels.described(panel, PICTURE, scale or Scale.over([VALUES], "attention weight"), Look(**look))
 
 
 def pixels(uri):
@@ -97,7 +97,8 @@ def test_the_picture_for_a_slide_holds_every_row_with_its_note_and_outline():
     mask = np.zeros((6, 10), bool)
     mask[2:4, 3:5] = True
     drawn = [Panel("ViT", "#0072B2", "layer 3 of 12", GEOMETRY, VALUES)]
-    rows = [export.Row(PICTURE, drawn, "first note"), export.Row(PICTURE, drawn, "second note", mask, "true object")]
+    second = Row(PICTURE, drawn, note="second note", outline=mask, outline_of="true object")
+    rows = [Row(PICTURE, drawn, note="first note"), second]
     scale = Scale.over([VALUES], "attention weight")
     one, two = (export.rows_svg(some, scale=scale, look=Look(), title="t", caption="c") for some in (rows[:1], rows))
     said = [element.text for element in ET.fromstring(two).iter("{http://www.w3.org/2000/svg}text")]

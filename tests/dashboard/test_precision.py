@@ -28,7 +28,7 @@ def test_a_page_says_it_once_under_its_figure_and_forgets_it():
 
         for _ in range(3):
             precision.remember([{"timm:test_vit@random:0": xr.Dataset(attrs={"dtype": "bfloat16"})}])
-        frame.footer(how="", formula="", not_shown="", name="x")
+        frame.footer(frame.Help("", "", ""), name="x")
         precision.forget()
 
     at = AppTest.from_function(page, default_timeout=30).run()

@@ -4,9 +4,9 @@ import threading
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from dashboard.compute import results
+from tests.dashboard.turning import turn_to
 
 HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 READY, COMING = "timm:test_vit@random:0", "timm:test_vit@random:77"
@@ -16,7 +16,7 @@ def opened(models):
     at = AppTest.from_file(HOME, default_timeout=60)
     at.query_params["model"] = models
     at.query_params["image"] = ["photo:coffee"]
-    at._page_hash = calc_hash("distance")
+    turn_to(at, "distance")
     return at
 
 

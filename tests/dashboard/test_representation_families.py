@@ -4,10 +4,10 @@ import json
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
-from dashboard.compute import results, work
+from dashboard.compute import work
 from tests.dashboard.test_pages import HOME, clean
+from tests.dashboard.turning import turn_to
 
 SMALL = {
     "timm:vit_small_patch16_dinov3@random:0": (64, 64),  # five prefix tokens, rotary
@@ -20,6 +20,13 @@ SMALL = {
 FAMILIES = list(SMALL)
 NAMES = [name.removeprefix("timm:").replace("@random:", "-random-") for name in FAMILIES]
 IMAGES = ["scene:0", "scene:1", "scene:2", "scene:3"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_strange(caplog):
+    """Whatever goes wrong for no reason that a page can tell is logged."""
+    yield
+    assert [record.message for record in caplog.records if record.exc_info] == []
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +45,9 @@ def opened(settle, address, **query):
     for name, value in {"model": FAMILIES, "image": IMAGES, "set": ["chosen"], **query}.items():
         at.query_params[name] = value
     at.run()
-    at._page_hash = calc_hash(address)
+    turn_to(at, address)
     at = settle(at)
     clean(at)
-    assert [f.sentence for f in results.store()._failed.values() if "failed (" in f.sentence] == []
     return at
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from dashboard import navigation
 from dashboard.images import gallery, sets
 from dashboard.views.embeddings import projection
+from tests.dashboard.turning import turn_to
 
 HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 TINY = ["timm:test_vit@random:0", "timm:test_vit2@random:0"]
@@ -27,7 +27,7 @@ def opened(address, settle, **query):
     for name, value in {"model": TINY, "image": ["photo:coffee"], **query}.items():
         at.query_params[name] = value
     at.run()
-    at._page_hash = calc_hash(address)  # AppTest itself only knows pages that are files
+    turn_to(at, address)
     settle(at)
     assert not at.exception
     assert [error.value for error in at.error] == []

@@ -47,13 +47,22 @@ def test_patience_returns_quick_work_at_once():
 
 
 def test_the_least_recently_used_result_leaves_first():
-    store = Results(Jobs(workers=1), lambda group, job: [make(10_000) for _ in group], most_bytes=200_000)
+    made = []
+
+    def compute(group, job):
+        made.extend(group)
+        return [make(10_000) for _ in group]
+
+    store = Results(Jobs(workers=1), compute, most_bytes=200_000)
     for request in (A, OTHER):
         store.fetch([request], "one", patience=5.0)
     assert store.bytes <= 200_000
     store.fetch([A], "one", patience=5.0)  # A is the younger one now
     store.fetch([B], "one", patience=5.0)
-    assert set(store._kept) == {A, B}
+    made.clear()
+    for request in (A, B, OTHER):
+        assert isinstance(store.fetch([request], "one", patience=5.0)[request], Result)
+    assert made == [OTHER]
 
 
 def test_a_failure_is_remembered_until_it_is_tried_again():
@@ -111,7 +120,7 @@ def test_uncropped_keeps_the_aspect_ratio_on_the_patch_grid(native, patch, image
 def test_a_very_long_image_stays_within_the_token_limit():
     rows, columns = uncropped_size((224, 224), 16, (8000, 200))
     assert rows % 16 == columns % 16 == 0
-    assert rows * columns <= results.UNCROPPED_MOST * 224 * 224 * 1.3  # rounding to whole patches
+    assert rows * columns <= work.UNCROPPED_MOST * 224 * 224 * 1.3  # rounding to whole patches
     assert columns > rows
 
 
@@ -159,16 +168,21 @@ def test_a_full_queue_is_told_to_who_filled_it_and_never_kept():
 
 
 def test_failures_are_bounded_in_bytes():
+    tried = []
+
     def compute(group, job):
+        tried.extend(group)
         raise ModelError("No." * 1000)
 
     store = Results(Jobs(workers=1, explain=work.explain), compute)
     requests = [Request(A.models, tuple(f"scene:{i}" for i in range(2000)), params=(("n", n),)) for n in range(20)]
     for request in requests:
         assert isinstance(store.fetch([request], "one", patience=5.0)[request], Failure)
-    assert store._failed.currsize <= results.FAILURE_BYTES
-    assert requests[-1] in store._failed
-    assert requests[0] not in store._failed
+    assert tried == requests
+    store.fetch([requests[-1]], "one", patience=5.0)
+    assert tried == requests, "the last failure is remembered"
+    store.fetch([requests[0]], "one", patience=5.0)
+    assert tried == [*requests, requests[0]], "the first one made room"
 
 
 def test_the_budget_of_weights_is_the_memory_that_they_lie_in():
@@ -183,6 +197,6 @@ def test_on_a_gpu_the_budget_does_not_follow_the_hosts_memory(monkeypatch):
     class Properties:
         total_memory = 141 * 10**9
 
-    monkeypatch.setattr(results, "resolve_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(work, "resolve_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
     assert work.zoo_budget.__wrapped__() == Properties.total_memory // 2
