@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 
 from dashboard.compute.asking import ModelResult
-from dashboard.compute.results import Request, probe_of
+from dashboard.compute.requests import Request
+from dashboard.compute.work import probe_of
 from dashboard.controls import target_choice
 from dashboard.view import Shown
 from dashboard.views import relevance
