@@ -5,6 +5,7 @@ import json
 import pickle
 import pickletools
 import random
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
@@ -34,14 +35,17 @@ def cases(seed: int, count: int, folder: Path) -> Iterator[tuple[str, Callable[[
 
     Case ``i`` of a seed is the same however many are asked for.
     """
-    torch.manual_seed(0)
-    state = timm.create_model(NAME, num_classes=3).state_dict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = timm.create_model(NAME, num_classes=3).state_dict()
     makers = (_damaged, _odd_values, _odd_structure, _opcodes, _odd_header, _odd_zip)
-    wholes = {".pth": _pth(state), ".bin": _pth(state, legacy=True), ".safetensors": save(state), ".npz": _npz(state)}
+    wholes = {".pth": _pth(state), ".bin": _legacy(state), ".safetensors": save(state), ".npz": _npz(state)}
     for i in range(count):
         rng = random.Random(f"{seed}/{i}")
         maker = makers[i % len(makers)]
-        suffix, content = maker(rng, state, wholes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(rng.randrange(2**31))
+            suffix, content = maker(rng, state, wholes)
         path = folder / f"case{suffix}"
         path.write_bytes(content)
         size = rng.choice(SIZES)
@@ -52,10 +56,20 @@ State = dict[str, torch.Tensor]
 Made = tuple[str, bytes]
 
 
-def _pth(content: Any, legacy: bool = False) -> bytes:
+def _pth(content: Any) -> bytes:
     out = io.BytesIO()
-    torch.save(content, out, _use_new_zipfile_serialization=not legacy)
+    torch.save(content, out)
     return out.getvalue()
+
+
+def _legacy(state: State) -> bytes:
+    """A PyTorch file of before the zips, of one storage: the file names storages by their address in memory."""
+    sizes = [value.numel() for value in state.values()]
+    flat = torch.cat([value.flatten() for value in state.values()]).split(sizes)
+    views = {key: part.view(state[key].shape) for key, part in zip(state, flat, strict=True)}
+    out = io.BytesIO()
+    torch.save(views, out, _use_new_zipfile_serialization=False)
+    return re.sub(rb"X.\x00\x00\x00\d{6,}", b"X\x01\x00\x00\x000", out.getvalue(), flags=re.DOTALL)
 
 
 def _npz(state: State) -> bytes:
@@ -119,7 +133,7 @@ def _odd_values(rng: random.Random, state: State, _: dict[str, bytes]) -> Made:
                 odd[rng.choice(_names(rng, key))] = state[key]
             case _:
                 odd[key] = _odd_tensor(rng, state[key])
-    return ".pth", _pth(odd, legacy=rng.random() < 0.3)
+    return ".pth", _pth(odd)
 
 
 def _names(rng: random.Random, key: str) -> tuple[str, ...]:
@@ -143,7 +157,7 @@ def _odd_structure(rng: random.Random, state: State, _: dict[str, bytes]) -> Mad
         content = [content] if rng.random() < 0.05 else {wrapper: content, "epoch": rng.random()}
     if isinstance(content, dict) and rng.random() < 0.3:
         content[rng.choice(("model", "state_dict", "self"))] = content
-    return rng.choice((".pth", ".pt", ".bin")), _pth(content, legacy=rng.random() < 0.5)
+    return rng.choice((".pth", ".pt", ".bin")), _pth(content)
 
 
 _OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
