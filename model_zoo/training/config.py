@@ -1,7 +1,9 @@
 """What a training run is: everything that its result depends on."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 OBJECTIVES = ("supervised", "distilled", "dino", "mae")
@@ -133,3 +135,34 @@ class TrainConfig:
             for stage in data["stages"]
         )
         return cls(**{**data, "stages": stages, "snapshots": tuple(data["snapshots"])})
+
+
+def steps_taken(configs: Sequence[TrainConfig]) -> list[int]:
+    """How many steps of each run lie behind the weights of the last.
+
+    Args:
+        configs: of the runs, each begun from the final weights of the one before or from a snapshot of it.
+    """
+    left_at = [Path(after.init).stem for after in configs[1:]]
+    return [
+        int(stem.removeprefix("step-")) if stem.startswith("step-") else config.steps
+        for config, stem in zip(configs, [*left_at, ""], strict=False)
+    ]
+
+
+def stages_taken(configs: Sequence[TrainConfig]) -> list[tuple[TrainConfig, Stage]]:
+    """The stages that lie behind the weights of the last run, the one that a snapshot was taken in cut short there."""
+    taken = []
+    for config, left in zip(configs, steps_taken(configs), strict=True):
+        for stage, steps in zip(config.stages, config.stage_steps, strict=True):
+            done = min(steps, left)
+            left -= done
+            if done == steps:
+                taken.append((config, stage))
+            elif done:
+                ends = {
+                    name: (first, first + (last - first) * done / steps)
+                    for name, (first, last) in (("difficulty", stage.difficulty), ("texture", stage.texture))
+                }
+                taken.append((config, dataclasses.replace(stage, images=done * config.batch_size, **ends)))
+    return taken
