@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 from PIL import Image, ImageDraw
 
-from dashboard import pictures
+from dashboard.images import gallery
 from model_zoo.adapter import Adapter
 from model_zoo.catalog import CATALOG
 from model_zoo.images import ImageSource
@@ -62,7 +62,7 @@ def masses(adapter: Adapter) -> xr.Dataset:
     """``mass_inside`` (image, head) and ``area`` (image), over the photographs in the order of ``OUTLINES``."""
     images = []
     for name in OUTLINES:
-        picture = pictures.load(f"photo:{name}")
+        picture = gallery.load(f"photo:{name}")
         outline = np.asarray(mask(name, picture.size)) > 0
         images.append(ImageSource(name, lambda picture=picture: picture, lambda outline=outline: outline))
     return runner.run({"model": adapter}, images, {"score": SaliencyScore(steps=0)})["score"]["model"]
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--head", type=int, help="of the last block, for models without a card")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    names = [pictures.PHOTOS[name].title for name in OUTLINES]
+    names = [gallery.PHOTOS[name].title for name in OUTLINES]
     print("| model | head |", *(f"{name} |" for name in names), "mean |")
     print("|---|---|" + "---|" * (len(names) + 1))
     areas: list[float] = []

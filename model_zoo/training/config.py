@@ -160,9 +160,17 @@ def stages_taken(configs: Sequence[TrainConfig]) -> list[tuple[TrainConfig, Stag
             if done == steps:
                 taken.append((config, stage))
             elif done:
-                ends = {
-                    name: (first, first + (last - first) * done / steps)
-                    for name, (first, last) in (("difficulty", stage.difficulty), ("texture", stage.texture))
-                }
-                taken.append((config, dataclasses.replace(stage, images=done * config.batch_size, **ends)))
+                share = done / steps
+                cut = dataclasses.replace(
+                    stage,
+                    images=done * config.batch_size,
+                    difficulty=_until(stage.difficulty, share),
+                    texture=_until(stage.texture, share),
+                )
+                taken.append((config, cut))
     return taken
+
+
+def _until(ends: tuple[float, float], share: float) -> tuple[float, float]:
+    first, last = ends
+    return first, first + (last - first) * share
