@@ -7,7 +7,11 @@ from model_zoo.catalog import CATALOG
 from model_zoo.reference import step_name
 from model_zoo.training.config import TrainConfig, stages_taken, steps_taken
 
-STARTS = {"random": "random numbers", "sincos": "sines and cosines of row and column"}
+STARTS = {
+    "random": "random numbers",
+    "sincos": "sines and cosines of row and column",
+    "near": "sines and cosines of row and column at full strength, by which the first two blocks begin to attend near",
+}
 
 
 @dataclass(frozen=True)

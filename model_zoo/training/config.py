@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 OBJECTIVES = ("supervised", "distilled", "dino", "mae")
+POSITIONS = ("random", "sincos", "near")
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class TrainConfig:
         teacher: folder of the trained teacher (distilled).
         surface_correlation: of the scenes, where a stage does not say otherwise.
         photographs: a file or folder of photographs whose crops are backgrounds in half of the scenes; empty for none.
-        positions: what the position embeddings of a transformer start from: ``random`` (timm's) or ``sincos``, sines
-            and cosines of row and column (as in MAE); they are learned either way.
+        positions: what the position embeddings of a transformer start from: ``random`` (timm's), ``sincos``, sines
+            and cosines of row and column, or ``near``, the same at full strength (as in MAE) with queries and keys of
+            the first two blocks alike, so that patches begin by attending to their neighbours. All are learned.
         precision: ``float32`` or ``bfloat16`` autocast.
         arguments: of the architecture, such as ``img_size`` and ``patch_size``.
         options: of the objective, by the names of its class's arguments.
@@ -95,8 +97,8 @@ class TrainConfig:
             raise ValueError(f"seed must be 0 to 4294967295 (larger ones are held out), got {self.seed}")
         if not self.stages or any(stage.images < 1 for stage in self.stages):
             raise ValueError("a run needs at least one stage of at least one image")
-        if self.positions not in ("random", "sincos"):
-            raise ValueError(f"positions must be random or sincos, got {self.positions!r}")
+        if self.positions not in POSITIONS:
+            raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, got {self.positions!r}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
 

@@ -20,7 +20,7 @@ from model_zoo.training.optimiser import optimiser_for
 
 LABELLED = 1000
 """Images that a figure of fine-tuning stands on."""
-EPOCHS = 20
+EPOCHS = 8
 BATCH = 32
 RATE = 2e-3
 DROP = 0.5  # share of the patches left out of every image while training, of a transformer

@@ -33,6 +33,7 @@ from model_zoo.training.outline import head_iou
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
 POSITION_SCALE = 0.3  # of the sines that positions start from
+NEAR_BLOCKS, NEAR_SCALE = 2, 1.5  # blocks that begin by attending near, and how sharply
 WATCHED = 1500  # validation images behind the figures of a run
 OUTLINED = 300  # of them, those behind the overlap of heads and objects
 DROPPING = 0.5  # any rate makes timm build the layer; the stage sets it
@@ -88,17 +89,36 @@ def build_student(config: TrainConfig, classes: int) -> nn.Module:
     count = classes if config.objective in ("supervised", "distilled") else 0
     student = timm.create_model(config.architecture, num_classes=count, **arguments)
     if config.positions == "sincos":
-        _start_from_sines(student)
+        _start_from_sines(student, POSITION_SCALE)
+    elif config.positions == "near":
+        _start_from_sines(student, 1.0)
+        _attend_near(student)
     if config.init:
         student.load_state_dict(_read(Path(config.init)))
     return student.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def _start_from_sines(student: Any) -> None:
+def _start_from_sines(student: Any, scale: float) -> None:
     """Position embeddings of the patches from sines and cosines, row and column in half of the width each."""
     sines = build_sincos2d_pos_embed(list(student.patch_embed.grid_size), student.embed_dim)
-    student.pos_embed[:, -len(sines) :] = POSITION_SCALE * sines
+    student.pos_embed[:, -len(sines) :] = scale * sines
+
+
+@torch.no_grad()
+def _attend_near(student: Any) -> None:
+    """Queries and keys of the first blocks from one projection, so that tokens alike, near ones among them, attend.
+
+    Reference:
+        Trockman and Kolter 2023, "Mimetic initialization of self-attention layers", arXiv:2305.09828.
+    """
+    for block in student.blocks[:NEAR_BLOCKS]:
+        width, attention = student.embed_dim, block.attn
+        for head in range(attention.num_heads):
+            rows = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
+            basis = torch.linalg.qr(torch.randn(width, attention.head_dim))[0].T * NEAR_SCALE
+            attention.qkv.weight[rows] = basis
+            attention.qkv.weight[width:][rows] = basis
 
 
 def _read(path: Path) -> dict[str, Tensor]:

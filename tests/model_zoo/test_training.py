@@ -134,8 +134,24 @@ def test_sines_tell_rows_and_columns_apart_and_random_positions_do_not():
     assert near > far + 0.05
     torch.testing.assert_close(tables["sincos"][2, 2, 3, 2], near)
     assert tables["random"].reshape(36, 36).fill_diagonal_(0).mean().abs() < 0.1 < near
-    with pytest.raises(ValueError, match="random or sincos"):
+    with pytest.raises(ValueError, match="one of random, sincos, near"):
         tiny("supervised", positions="learned")
+
+
+def test_heads_that_begin_near_look_nearer_than_the_others():
+    config = tiny("mae", positions="near", arguments={**TINY, "img_size": 56, "embed_dim": 64, "depth": 3})
+    student = build_objective(config, open_source("scenes", 0), torch.device("cpu")).student.eval()
+    seen = []
+    for block in student.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0][:, :, 1:, 1:]))
+    with torch.no_grad():
+        student.forward_features((Scenes(size=56).batch(range(4)).images.float() / 255 - 0.5) / 0.25)
+    places = torch.cartesian_prod(torch.arange(7.0), torch.arange(7.0))
+    apart = torch.cdist(places, places)
+    near, also_near, rest = ((a / a.sum(-1, keepdim=True) * apart).sum(-1).mean() / apart.mean() for a in seen)
+    assert max(near, also_near) < 0.6
+    assert rest > 0.9
 
 
 def test_a_teacher_sees_small_images_at_its_own_size(teacher):

@@ -59,6 +59,11 @@ def test_the_shipped_weights_together_stay_below_30_mb():
     assert sum((CATALOG[key].folder / "model.safetensors").stat().st_size for key in SHIPPED) < 30 * 10**6
 
 
+def test_the_shipped_weights_and_snapshots_together_stay_below_45_mib():
+    files = [path for key in SHIPPED for path in CATALOG[key].folder.rglob("*.safetensors")]
+    assert sum(path.stat().st_size for path in files) < 45 * 2**20
+
+
 def test_a_cards_figures_are_found_again():
     """Top-1 and IoU of a card on the first 300 of its 2,000 scenes, within four standard errors of such a sample."""
     key, n = "scenes-vit-supervised", 300
