@@ -19,7 +19,7 @@ GIVEN = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of ``train``."""
-    from model_zoo.training.config import OBJECTIVES
+    from model_zoo.training.config import OBJECTIVES, POSITIONS
     from model_zoo.training.recipes import RECIPES
 
     parser.add_argument("--recipe", choices=sorted(RECIPES), help="start from the recipe of a shipped model")
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--init", help="weights to start from instead of random ones (model.safetensors of a run)")
     parser.add_argument("--surface-correlation", type=float, help="of the scenes trained on, 0 to 1")
     parser.add_argument("--photographs", help="image or folder whose crops are backgrounds in half of the scenes")
-    parser.add_argument("--positions", choices=("random", "sincos"), help="what position embeddings start from")
+    parser.add_argument("--positions", choices=POSITIONS, help="what position embeddings start from")
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=int)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, snapshots and weights")

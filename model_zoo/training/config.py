@@ -1,10 +1,13 @@
 """What a training run is: everything that its result depends on."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 OBJECTIVES = ("supervised", "distilled", "dino", "mae")
+POSITIONS = ("random", "sincos", "near")
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ class TrainConfig:
         teacher: folder of the trained teacher (distilled).
         surface_correlation: of the scenes, where a stage does not say otherwise.
         photographs: a file or folder of photographs whose crops are backgrounds in half of the scenes; empty for none.
-        positions: what the position embeddings of a transformer start from: ``random`` (timm's) or ``sincos``, sines
-            and cosines of row and column (as in MAE); they are learned either way.
+        positions: what the position embeddings of a transformer start from: ``random`` (timm's), ``sincos``, sines
+            and cosines of row and column, or ``near``, the same at full strength (as in MAE) with queries and keys of
+            the first two blocks alike, so that patches begin by attending to their neighbours. All are learned.
         precision: ``float32`` or ``bfloat16`` autocast.
         arguments: of the architecture, such as ``img_size`` and ``patch_size``.
         options: of the objective, by the names of its class's arguments.
@@ -93,8 +97,8 @@ class TrainConfig:
             raise ValueError(f"seed must be 0 to 4294967295 (larger ones are held out), got {self.seed}")
         if not self.stages or any(stage.images < 1 for stage in self.stages):
             raise ValueError("a run needs at least one stage of at least one image")
-        if self.positions not in ("random", "sincos"):
-            raise ValueError(f"positions must be random or sincos, got {self.positions!r}")
+        if self.positions not in POSITIONS:
+            raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, got {self.positions!r}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
 
@@ -133,3 +137,42 @@ class TrainConfig:
             for stage in data["stages"]
         )
         return cls(**{**data, "stages": stages, "snapshots": tuple(data["snapshots"])})
+
+
+def steps_taken(configs: Sequence[TrainConfig]) -> list[int]:
+    """How many steps of each run lie behind the weights of the last.
+
+    Args:
+        configs: of the runs, each begun from the final weights of the one before or from a snapshot of it.
+    """
+    left_at = [Path(after.init).stem for after in configs[1:]]
+    return [
+        int(stem.removeprefix("step-")) if stem.startswith("step-") else config.steps
+        for config, stem in zip(configs, [*left_at, ""], strict=False)
+    ]
+
+
+def stages_taken(configs: Sequence[TrainConfig]) -> list[tuple[TrainConfig, Stage]]:
+    """The stages that lie behind the weights of the last run, the one that a snapshot was taken in cut short there."""
+    taken = []
+    for config, left in zip(configs, steps_taken(configs), strict=True):
+        for stage, steps in zip(config.stages, config.stage_steps, strict=True):
+            done = min(steps, left)
+            left -= done
+            if done == steps:
+                taken.append((config, stage))
+            elif done:
+                share = done / steps
+                cut = dataclasses.replace(
+                    stage,
+                    images=done * config.batch_size,
+                    difficulty=_until(stage.difficulty, share),
+                    texture=_until(stage.texture, share),
+                )
+                taken.append((config, cut))
+    return taken
+
+
+def _until(ends: tuple[float, float], share: float) -> tuple[float, float]:
+    first, last = ends
+    return first, first + (last - first) * share

@@ -47,8 +47,14 @@ class Source(Protocol):
         """``count`` views of each image of batch ``step``."""
         ...
 
-    def validation(self, count: int, size: int, difficulty: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    def validation(
+        self, count: int, size: int, difficulty: float, device: torch.device, texture: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """At most ``count`` images that are never trained on, and their labels."""
+        ...
+
+    def masked(self, count: int, size: int, device: torch.device) -> tuple[Tensor, Tensor] | None:
+        """Images (B, 3, size, size) that are never trained on, and their objects' masks (B, size, size), if known."""
         ...
 
 
@@ -83,10 +89,17 @@ class ScenesSource:
         drawn = scenes.views(range(step * batch, (step + 1) * batch), count, device)
         return [view.images.float() / 255 for view in drawn], drawn[0].labels
 
-    def validation(self, count: int, size: int, difficulty: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    def validation(
+        self, count: int, size: int, difficulty: float, device: torch.device, texture: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Images that are never trained on, and their labels."""
-        scenes = Scenes(VALIDATION_SEED, size, difficulty=difficulty).batch(range(count), device)
+        scenes = Scenes(VALIDATION_SEED, size, difficulty=difficulty, texture=texture).batch(range(count), device)
         return scenes.images.float() / 255, scenes.labels
+
+    def masked(self, count: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Scenes that are never trained on, at full difficulty, and their objects' masks."""
+        scenes = Scenes(VALIDATION_SEED, size).batch(range(count), device)
+        return scenes.images.float() / 255, scenes.masks
 
 
 @dataclass(frozen=True)
@@ -149,11 +162,16 @@ class PictureSource:
         crops = [jittered_crops(images, size, (self.scale, 1.0), flip=self.flip) for _ in range(count)]
         return crops, torch.tensor([self.labels[i] for i in chosen], device=device)
 
-    def validation(self, count: int, size: int, difficulty: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    def validation(
+        self, count: int, size: int, difficulty: float, device: torch.device, texture: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Images that are never trained on, and their labels."""
         _, kept = self._split()
         kept = kept[:count]
         return self._read(kept, size).to(device), torch.tensor([self.labels[i] for i in kept], device=device)
+
+    def masked(self, count: int, size: int, device: torch.device) -> None:
+        """None: nobody drew the outlines of these pictures."""
 
 
 def _photographs(where: str) -> tuple[Path, ...]:

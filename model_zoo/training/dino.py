@@ -94,6 +94,9 @@ class Dino(Objective):
         blur: largest standard deviation of the blur of the first global crop and of half of the others, as a share of
             the side; 0 is off.
         ramp: share of all steps over which colour, hue and blur rise to what is asked for.
+        attention_drop: share of the student's attention in its last block that is set to zero at random. Shape can be
+            read off a few telling patches; where any of them may be missing, the class token has to look at all of
+            the object.
         spread: weight of the KoLeo term (DINOv2), which pushes the features of different images apart.
     """
 
@@ -120,10 +123,13 @@ class Dino(Objective):
         blur: float = 0.0,
         spread: float = 0.0,
         ramp: float = 0.0,
+        attention_drop: float = 0.0,
     ) -> None:
         super().__init__(student, normalise)
         self.student_head = Head(student.num_features, prototypes, hidden, bottleneck)
         self.teacher = copy.deepcopy(student).requires_grad_(False)
+        if attention_drop:
+            student.blocks[-1].attn.attn_drop.p = attention_drop
         self.teacher_head = copy.deepcopy(self.student_head).requires_grad_(False)
         self.register_buffer("centre", torch.zeros(prototypes))
         self.centre: Tensor

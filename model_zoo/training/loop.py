@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from timm.data import resolve_model_data_config
 from timm.layers import PatchDropout, build_sincos2d_pos_embed
-from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -28,10 +27,15 @@ from model_zoo.reference import step_name
 from model_zoo.training.config import Stage, TrainConfig
 from model_zoo.training.data import Source, open_source
 from model_zoo.training.objective import Objective
+from model_zoo.training.optimiser import optimiser_for
+from model_zoo.training.outline import head_iou
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
 POSITION_SCALE = 0.3  # of the sines that positions start from
+NEAR_BLOCKS, NEAR_SCALE = 2, 1.5  # blocks that begin by attending near, and how sharply
+WATCHED = 1500  # validation images behind the figures of a run
+OUTLINED = 300  # of them, those behind the overlap of heads and objects
 DROPPING = 0.5  # any rate makes timm build the layer; the stage sets it
 
 
@@ -85,17 +89,36 @@ def build_student(config: TrainConfig, classes: int) -> nn.Module:
     count = classes if config.objective in ("supervised", "distilled") else 0
     student = timm.create_model(config.architecture, num_classes=count, **arguments)
     if config.positions == "sincos":
-        _start_from_sines(student)
+        _start_from_sines(student, POSITION_SCALE)
+    elif config.positions == "near":
+        _start_from_sines(student, 1.0)
+        _attend_near(student)
     if config.init:
         student.load_state_dict(_read(Path(config.init)))
     return student.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def _start_from_sines(student: Any) -> None:
+def _start_from_sines(student: Any, scale: float) -> None:
     """Position embeddings of the patches from sines and cosines, row and column in half of the width each."""
     sines = build_sincos2d_pos_embed(list(student.patch_embed.grid_size), student.embed_dim)
-    student.pos_embed[:, -len(sines) :] = POSITION_SCALE * sines
+    student.pos_embed[:, -len(sines) :] = scale * sines
+
+
+@torch.no_grad()
+def _attend_near(student: Any) -> None:
+    """Queries and keys of the first blocks from one projection, so that tokens alike, near ones among them, attend.
+
+    Reference:
+        Trockman and Kolter 2023, "Mimetic initialization of self-attention layers", arXiv:2305.09828.
+    """
+    for block in student.blocks[:NEAR_BLOCKS]:
+        width, attention = student.embed_dim, block.attn
+        for head in range(attention.num_heads):
+            rows = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
+            basis = torch.linalg.qr(torch.randn(width, attention.head_dim))[0].T * NEAR_SCALE
+            attention.qkv.weight[rows] = basis
+            attention.qkv.weight[width:][rows] = basis
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -178,9 +201,7 @@ def train(
     }
     source = sources[correlations[config.stages[0]]]
     objective = build_objective(config, source, device)
-    optimiser = create_optimizer_v2(
-        objective, opt=config.optimiser, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.95)
-    )
+    optimiser = optimiser_for(objective, config.optimiser, config.lr, config.weight_decay)
     scheduler = CosineLRScheduler(
         optimiser,
         t_initial=config.steps,
@@ -254,7 +275,9 @@ def train(
         if last or validating or done % report_every == 0:
             spent = max(now - reported_at, 1e-9)
             if validating:
-                metrics = metrics | _validate(config, exported(), source, stage.size, difficulty, device, objective)
+                metrics = metrics | _validate(
+                    config, exported(), source, stage.size, difficulty, texture, device, objective
+                )
             rate = len(losses) * config.batch_size / spent
             yield Progress(
                 step=done,
@@ -291,10 +314,11 @@ def _validate(
     source: Source,
     size: int,
     difficulty: float,
+    texture: float,
     device: torch.device,
     objective: Objective,
 ) -> dict[str, float]:
-    images, labels = source.validation(1500, size, difficulty, device)
+    images, labels = source.validation(WATCHED, size, difficulty, device, texture)
     images = objective.normalise(images)
     was_training = model.training
     model.eval()
@@ -308,9 +332,18 @@ def _validate(
         figures = {}
         for name, features in code.items():
             figures[f"val_knn_{name}"] = knn_top1(features[:cut], labels[:cut], features[cut:], labels[cut:])
-        return figures
+        scenes = source.masked(OUTLINED, _full_size(model), device)
+        if scenes is None or "cls" not in code:
+            return figures
+        overlap = head_iou(model, objective.normalise(scenes[0]), scenes[1])
+        return figures | {"val_iou": overlap.mean(0).max().item()}
     finally:
         model.train(was_training)
+
+
+def _full_size(model: Any) -> int:
+    """Side of the images that the model is made for."""
+    return int(resolve_model_data_config(model)["input_size"][-1])
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

@@ -18,7 +18,7 @@ from model_zoo.catalog import CATALOG
 from model_zoo.loading import load
 from model_zoo.reference import step_name
 from model_zoo.scenes import CLASSES, PROBE_BANK_SEED
-from model_zoo.training.config import TrainConfig
+from model_zoo.training.config import TrainConfig, stages_taken, steps_taken
 from model_zoo.training.loop import WEIGHTS, build_student, save_weights
 from model_zoo.training.snapshots import STARTS
 from probes.core.evaluation import Measured, evaluate_scenes
@@ -45,6 +45,7 @@ NAMES = {
     "shape_bias": "shape bias on cue conflict",
     "iou": "saliency IoU, best last-block head",
     "head": "that head",
+    "finetuned": "top-1 after fine-tuning on 1,000 labelled scenes",
 }
 
 
@@ -62,28 +63,32 @@ def publish(key: str, runs: list[Path], compute: str, notes: str = "") -> dict[s
     configs = [TrainConfig.from_json(json.loads((run / "config.json").read_text(encoding="utf-8"))) for run in runs]
     entry.folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(runs[-1] / WEIGHTS, entry.folder / WEIGHTS)
-    figures = evaluate_scenes(load(key, device="cpu"), HELD_OUT)
+    finetune = configs[0].objective == "mae"
+    figures = evaluate_scenes(load(key, device="cpu"), HELD_OUT, finetune=finetune)
     untrained = None
     if configs[0].objective in ("dino", "mae"):
         with tempfile.TemporaryDirectory() as folder:
             start = Path(folder) / WEIGHTS
             save_weights(build_student(configs[0], len(CLASSES)), start)
             fresh = load(f"timm:{entry.timm_name}@{start}", device="cpu")
-        untrained = evaluate_scenes(fresh, HELD_OUT, kind=figures.features)
+        untrained = evaluate_scenes(fresh, HELD_OUT, kind=figures.features, finetune=finetune)
     shutil.rmtree(entry.folder / "snapshots", ignore_errors=True)
+    lengths = steps_taken(configs)
     snapshots, before = [], 0
-    for run, config in zip(runs, configs, strict=True):
+    for run, length in zip(runs, lengths, strict=True):
         for path in sorted((run / "snapshots").glob("step-*.safetensors")):
-            step = before + int(path.stem.removeprefix("step-"))
+            step = int(path.stem.removeprefix("step-"))
+            if step > length:
+                continue
             (entry.folder / "snapshots").mkdir(exist_ok=True)
-            shutil.copyfile(path, entry.folder / "snapshots" / f"{step_name(step)}.safetensors")
-            snapshots.append(step)
-        before += config.steps
+            shutil.copyfile(path, entry.folder / "snapshots" / f"{step_name(before + step)}.safetensors")
+            snapshots.append(before + step)
+        before += length
     card = {
         "key": key,
         "commands": [_command(run, config) for run, config in zip(runs, configs, strict=True)],
         "configs": [_portable(config) for config in configs],
-        "images": sum(config.steps * config.batch_size for config in configs),
+        "images": sum(length * config.batch_size for length, config in zip(lengths, configs, strict=True)),
         "steps": before,
         "compute": compute,
         "notes": notes,
@@ -111,7 +116,10 @@ def _portable(config: TrainConfig) -> dict[str, Any]:
     """The configuration with paths as if all runs lay in ``runs``."""
     plain = config.to_json()
     if config.init:
-        plain["init"] = f"runs/{Path(config.init).parent.name}/{WEIGHTS}"
+        init = Path(config.init)
+        kept = init.parent.name == "snapshots"
+        folder = init.parent.parent if kept else init.parent
+        plain["init"] = "/".join(["runs", folder.name, *(["snapshots"] if kept else []), init.name])
     if config.teacher:
         plain["teacher"] = f"runs/{Path(config.teacher).name}"
     return plain
@@ -131,10 +139,10 @@ def _readme(card: dict[str, Any], configs: list[TrainConfig]) -> str:
         if name in card["figures"]
     ]
     stages = [
-        f"| {stage.images:,} | {stage.size} | {stage.difficulty[0]:g} to {stage.difficulty[1]:g} | {stage.drop:.0%} |"
+        f"| {stage.images:,} | {stage.size} | {stage.difficulty[0]:.2g} to {stage.difficulty[1]:.2g} |"
+        f" {stage.texture[0]:.2g} to {stage.texture[1]:.2g} | {stage.drop:.0%} |"
         f" {run.surface_correlation if stage.surface_correlation is None else stage.surface_correlation:g} |"
-        for run in configs
-        for stage in run.stages
+        for run, stage in stages_taken(configs)
     ]
     return "\n".join(
         [
@@ -154,8 +162,8 @@ def _readme(card: dict[str, Any], configs: list[TrainConfig]) -> str:
             f"- Compute: {card['compute']}.",
             f"- Paper of the objective: arXiv:{entry.paper}. Licence of the weights: {entry.licence}.",
             "",
-            "| images | size (px) | difficulty | patches left out | surface is the class's own |",
-            "|---|---|---|---|---|",
+            "| images | size (px) | difficulty | texture | patches left out | surface is the class's own |",
+            "|---|---|---|---|---|---|",
             *stages,
             "",
             f"## Held-out figures (`{card['evaluation']}`)",

@@ -6,6 +6,15 @@ from model_zoo.training.config import Stage, TrainConfig
 
 _MUON: dict[str, Any] = {"optimiser": "muon", "warmup": 0.03}
 
+_DINO: dict[str, Any] = {
+    "centring": "sinkhorn",
+    "prototypes": 128,
+    "teacher_temperature": [0.025, 0.025],
+    "momentum": 0.98,
+    "colour": 0.4,
+    "hue": 0.25,
+}
+
 RECIPES: dict[str, TrainConfig] = {
     "scenes-resnet": TrainConfig(
         objective="supervised",
@@ -42,16 +51,39 @@ RECIPES: dict[str, TrainConfig] = {
     "scenes-vit-dino": TrainConfig(
         objective="dino",
         architecture="scenes_vit",
-        stages=(Stage(9_600, 112, (0.0, 1.0), drop=0.75), Stage(20_480, 112, drop=0.75)),
+        stages=(
+            Stage(12_800, 56, (0.0, 0.2), drop=0.25, surface_correlation=0.1, texture=(0.0, 0.2)),
+            Stage(25_600, 56, (0.2, 0.6), drop=0.25, surface_correlation=0.1, texture=(0.2, 0.6)),
+            Stage(35_200, 80, (0.6, 1.0), drop=0.5, surface_correlation=0.1, texture=(0.6, 1.0)),
+            Stage(9_600, 112, drop=0.75, surface_correlation=0.4),
+        ),
+        lr=2e-3,
+        snapshots=(0.0, 0.15, 0.3, 0.46, 0.7),
+        positions="sincos",
+        options=_DINO,
+        **_MUON,
+    ),
+    "scenes-vit-dino-2": TrainConfig(
+        objective="dino",
+        architecture="scenes_vit",
+        stages=(
+            Stage(32_000, 56, (0.5, 0.85), surface_correlation=0.1, texture=(0.5, 0.85)),
+            Stage(35_200, 56, (0.85, 1.0), surface_correlation=0.1, texture=(0.85, 1.0)),
+            Stage(9_600, 112, drop=0.75, surface_correlation=0.4),
+        ),
         lr=1.5e-3,
-        snapshots=(0.0, 0.1, 0.3, 0.6),
-        options={
-            "centring": "sinkhorn",
-            "prototypes": 128,
-            "teacher_temperature": [0.025, 0.025],
-            "momentum": 0.98,
-            "colour": 0.4,
-        },
+        snapshots=(0.2, 0.5, 0.8),
+        init="runs/scenes-vit-dino/snapshots/step-00598.safetensors",
+        options={**_DINO, "attention_drop": 0.7},
+        **_MUON,
+    ),
+    "scenes-vit-dino-3": TrainConfig(
+        objective="dino",
+        architecture="scenes_vit",
+        stages=(Stage(9_600, 112, drop=0.5, surface_correlation=0.4),),
+        lr=1.5e-3,
+        init="runs/scenes-vit-dino-2/model.safetensors",
+        options={**_DINO, "attention_drop": 0.7},
         **_MUON,
     ),
     "scenes-vit-mae": TrainConfig(

@@ -5,9 +5,13 @@ from typing import Any
 
 from model_zoo.catalog import CATALOG
 from model_zoo.reference import step_name
-from model_zoo.training.config import TrainConfig
+from model_zoo.training.config import TrainConfig, stages_taken, steps_taken
 
-STARTS = {"random": "random numbers", "sincos": "sines and cosines of row and column"}
+STARTS = {
+    "random": "random numbers",
+    "sincos": "sines and cosines of row and column",
+    "near": "sines and cosines of row and column at full strength, by which the first two blocks begin to attend near",
+}
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,23 @@ def images_seen(runs: list[TrainConfig], step: int) -> int:
 
     .. math:: \sum_r b_r \min(\max(s - s_r, 0), S_r)
 
+    where a run that was left at a snapshot counts as far as that.
+
     Args:
         runs: with batches of :math:`b_r` images and :math:`S_r` steps each, begun after :math:`s_r` steps.
         step: :math:`s`, counted over all runs.
     """
     seen = before = 0
-    for run in runs:
-        seen += run.batch_size * min(max(step - before, 0), run.steps)
-        before += run.steps
+    for run, steps in zip(runs, steps_taken(runs), strict=True):
+        seen += run.batch_size * min(max(step - before, 0), steps)
+        before += steps
     return seen
 
 
 def sizes(key: str) -> tuple[int, ...]:
     """Sides of the images that a shipped model was trained on, smallest first, in pixels."""
-    return tuple(sorted({stage["size"] for run in CATALOG[key].card().get("configs", ()) for stage in run["stages"]}))
+    runs = [TrainConfig.from_json(run) for run in CATALOG[key].card().get("configs", ())]
+    return tuple(sorted({stage.size for _, stage in stages_taken(runs)}))
 
 
 def positions_start(key: str) -> str:

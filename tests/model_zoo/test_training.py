@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import timm
+import timm.optim.muon
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -18,9 +19,10 @@ from safetensors.torch import load_file
 from model_zoo.scenes import Scenes
 from model_zoo.training.augment import blurred, jittered_colours, jittered_crops
 from model_zoo.training.command import config_from, configure
-from model_zoo.training.config import Stage, TrainConfig
+from model_zoo.training.config import Stage, TrainConfig, stages_taken, steps_taken
 from model_zoo.training.data import open_source
 from model_zoo.training.dino import koleo, sinkhorn
+from model_zoo.training.finetune import fine_tuned
 from model_zoo.training.loop import build_objective, train
 from model_zoo.training.recipes import RECIPES
 
@@ -132,8 +134,24 @@ def test_sines_tell_rows_and_columns_apart_and_random_positions_do_not():
     assert near > far + 0.05
     torch.testing.assert_close(tables["sincos"][2, 2, 3, 2], near)
     assert tables["random"].reshape(36, 36).fill_diagonal_(0).mean().abs() < 0.1 < near
-    with pytest.raises(ValueError, match="random or sincos"):
+    with pytest.raises(ValueError, match="one of random, sincos, near"):
         tiny("supervised", positions="learned")
+
+
+def test_heads_that_begin_near_look_nearer_than_the_others():
+    config = tiny("mae", positions="near", arguments={**TINY, "img_size": 56, "embed_dim": 64, "depth": 3})
+    student = build_objective(config, open_source("scenes", 0), torch.device("cpu")).student.eval()
+    seen = []
+    for block in student.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0][:, :, 1:, 1:]))
+    with torch.no_grad():
+        student.forward_features((Scenes(size=56).batch(range(4)).images.float() / 255 - 0.5) / 0.25)
+    places = torch.cartesian_prod(torch.arange(7.0), torch.arange(7.0))
+    apart = torch.cdist(places, places)
+    near, also_near, rest = ((a / a.sum(-1, keepdim=True) * apart).sum(-1).mean() / apart.mean() for a in seen)
+    assert max(near, also_near) < 0.6
+    assert rest > 0.9
 
 
 def test_a_teacher_sees_small_images_at_its_own_size(teacher):
@@ -323,3 +341,78 @@ def test_time_left_shrinks():
     reports = list(train(tiny("supervised"), report_every=2))
     assert reports[-1].eta == 0
     assert reports[0].eta > 0
+
+
+def test_a_run_that_was_left_at_a_snapshot_counts_as_far_as_that():
+    whole = tiny(
+        "dino", stages=(Stage(64, 24, (0.0, 0.4)), Stage(64, 24, (0.4, 0.8), texture=(0.0, 1.0)), Stage(16, 32))
+    )
+    left = [whole, tiny("dino", init="runs/first/snapshots/step-00006.safetensors")]
+    ended = [whole, tiny("dino", init="runs/first/model.safetensors")]
+    assert steps_taken(left) == [6, 10]
+    assert steps_taken(ended) == [9, 10]
+    assert steps_taken([]) == []
+    first, second, *others = (stage for _, stage in stages_taken(left))
+    assert first == whole.stages[0]
+    assert second == Stage(32, 24, (0.4, pytest.approx(0.6)), texture=(0.0, 0.5))
+    assert others == list(left[1].stages)
+    assert [stage for _, stage in stages_taken(ended)] == [*whole.stages, *ended[1].stages]
+
+
+def test_muon_orthogonalises_in_float32_on_a_cpu():
+    """In bfloat16 the result is off by hundredths, and takes seconds a step where the processor emulates it."""
+    torch.manual_seed(0)
+    gradient, coefficients = torch.randn(24, 40), [(3.4445, -4.775, 2.0315)] * 5
+    x = (gradient / gradient.norm()).double()
+    for a, b, c in coefficients:
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    found = timm.optim.muon.zeropower_via_newtonschulz(gradient, 5, coefficients)
+    torch.testing.assert_close(found.double(), x, atol=1e-4, rtol=0)
+
+
+def test_attention_is_dropped_in_the_last_block_of_the_student_alone():
+    options = {"prototypes": 16, "hidden": 16, "bottleneck": 8, "attention_drop": 0.7}
+    objective = build_objective(tiny("dino", options=options), open_source("scenes", 0), torch.device("cpu"))
+    assert [block.attn.attn_drop.p for block in objective.student.blocks] == [0.0, 0.7]
+    assert [block.attn.attn_drop.p for block in objective.teacher.blocks] == [0.0, 0.0]
+    images = objective.normalise(Scenes(size=24).batch(range(2)).images.float() / 255)
+    one, other = objective.train().student(images), objective.student(images)
+    assert not torch.allclose(one, other)
+    assert torch.allclose(objective.eval().student(images), objective.teacher(images), atol=1e-6)
+
+
+def test_runs_without_labels_report_how_well_heads_outline_objects():
+    *_, last = train(tiny("dino"), validate_every=10**9)
+    assert {"val_knn_cls", "val_knn_mean", "val_iou"} <= last.metrics.keys()
+    assert 0 < last.metrics["val_iou"] < 1
+    images, masks = open_source("scenes", 0).masked(20, 32, torch.device("cpu"))
+    assert images.shape == (20, 3, 32, 32)
+    assert 0.05 < masks.float().mean() < 0.5
+    assert open_source("digits", 0).masked(20, 32, torch.device("cpu")) is None
+
+
+def test_validation_scenes_are_as_faint_as_those_trained_on():
+    source = open_source("scenes", 0)
+    faint, full = (source.validation(8, 32, 0.0, torch.device("cpu"), texture)[0] for texture in (0.0, 1.0))
+    assert faint.std(1).max() < 0.01
+    assert full.std(1).max() > 0.1
+
+
+def test_fine_tuning_learns_from_few_images_and_leaves_the_model_as_it_was():
+    torch.manual_seed(0)
+    model = timm.create_model("scenes_vit", num_classes=0, **TINY).eval().requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    labels = torch.arange(96) % 3
+    colours = torch.eye(3)[labels][:, :, None, None]
+    images = colours + 0.3 * torch.randn(96, 3, 24, 24)
+    state = torch.get_rng_state()
+    first, second = (fine_tuned(model, images, labels, "mean", epochs=8) for _ in range(2))
+    assert torch.equal(state, torch.get_rng_state())
+    assert not first.training
+    assert (first(images).argmax(1) == labels).float().mean() > 0.9
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(p.requires_grad for p in model.parameters())
+    by_cls = fine_tuned(model, images, labels, "cls", epochs=1)
+    assert by_cls.global_pool == "token"

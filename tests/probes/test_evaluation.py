@@ -20,6 +20,7 @@ from model_zoo.images import ImageSource, sources
 from model_zoo.loading import load
 from model_zoo.scenes import Scenes
 from model_zoo.training.config import TrainConfig
+from model_zoo.training.outline import head_iou
 from model_zoo.training.recipes import RECIPES
 from probes.core.evaluation import _scenes, evaluate_images, evaluate_scenes, read_labels
 from probes.core.runner import run
@@ -57,6 +58,11 @@ def test_a_cards_commands_run_the_recipes_that_are_here(key):
 
 def test_the_shipped_weights_together_stay_below_30_mb():
     assert sum((CATALOG[key].folder / "model.safetensors").stat().st_size for key in SHIPPED) < 30 * 10**6
+
+
+def test_the_shipped_weights_and_snapshots_together_stay_below_45_mib():
+    files = [path for key in SHIPPED for path in CATALOG[key].folder.rglob("*.safetensors")]
+    assert sum(path.stat().st_size for path in files) < 45 * 2**20
 
 
 def test_a_cards_figures_are_found_again():
@@ -117,10 +123,12 @@ def test_labels_come_from_a_table_or_the_folders(tmp_path):
         (["--model", "timm:scenes_vit@random:0", "--images", "/nowhere"], "neither an image file nor a folder"),
         (["--model", "no-such-model", "--images", "scenes:4"], "no-such-model"),
         (["--model", "timm:scenes_vit@random:0", "--images", "scenes:4", "--labels", "x.csv"], "leave out --labels"),
+        (["--model", "timm:scenes_vit@random:0", "--images", "{pictures}", "--finetune"], "scenes:N, or leave out"),
     ],
 )
-def test_bad_arguments_are_one_line_and_exit_code_2(arguments, said, capsys):
-    assert main(["evaluate", *arguments]) == 2
+def test_bad_arguments_are_one_line_and_exit_code_2(arguments, said, capsys, tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    assert main(["evaluate", *(word.format(pictures=tmp_path) for word in arguments)]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
@@ -217,3 +225,13 @@ def test_a_damaged_file_is_said_and_strict_refuses_it(tmp_path, capsys):
     assert "1 of 9 images cannot be read: ring/bad.png." in output.err
     assert main([*arguments, "--strict"]) == 2
     assert "1 of 9 images cannot be read" in capsys.readouterr().err
+
+
+def test_training_watches_the_same_overlap_as_the_probe_measures():
+    adapter = load("timm:scenes_vit@random:0", device="cpu")
+    scenes = Scenes(size=112)
+    drawn = scenes.batch(range(6))
+    images = [ImageSource(str(k), partial(scenes.image, k), partial(scenes.mask, k)) for k in range(6)]
+    measured = run({"m": adapter}, images, {"s": SaliencyScore(steps=0)}, dtype="float32")["s"]["m"]["iou"]
+    watched = head_iou(adapter.module, (drawn.images.float() / 255 - 0.5) / 0.25, drawn.masks)
+    np.testing.assert_allclose(watched.numpy(), measured.values, atol=1e-6)
