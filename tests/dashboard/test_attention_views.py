@@ -6,12 +6,11 @@ import torch
 import xarray as xr
 
 from dashboard.draw import frame
-from dashboard.views import token_norms
 from dashboard.views.distance import head_distances, head_picker
 from dashboard.views.heads import mosaic, overview
 from dashboard.views.heads import view as heads
-from dashboard.views.rollout import toy
-from dashboard.views.rollout import view as rollout
+from dashboard.views.rollout import conventions, toy
+from dashboard.views.token_norms import norms as token_norms
 from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
 from probes.attention_rollout import AttentionRollout
@@ -118,10 +117,10 @@ def test_the_sentence_about_rollout_counts_patches_and_ranks():
         "paper": {"a": rollouts([[0.6, 0.2], [0.1, 0.1]])},
         "vit-explain": {"a": rollouts([[1.0, 0.4], [0.2, 0.2]])},
     }
-    said = rollout.reading(data, 0.6)
+    said = conventions.reading(data, 0.6)
     assert "falls on 1 of 4; the two conventions order the patches alike to ρ = 1" in said
     nothing = {"paper": {"a": rollouts([[np.nan, np.nan]])}}
-    assert rollout.reading(nothing, 0.6) == ""
+    assert conventions.reading(nothing, 0.6) == ""
 
 
 def norms(registers=0):

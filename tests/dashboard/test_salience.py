@@ -11,10 +11,11 @@ from PIL import Image
 from dashboard.compute.asking import ModelResult
 from dashboard.controls import object_masks
 from dashboard.images import gallery, masks
-from dashboard.views import sanity
 from dashboard.views.dino_supervised import object_scores, removal_curves
 from dashboard.views.dino_supervised import view as dino_supervised
 from dashboard.views.dino_supervised.object_scores import Scores
+from dashboard.views.sanity import correlations
+from dashboard.views.sanity import view as sanity
 from model_zoo.adapter import Geometry, ModelSpec
 from model_zoo.decoding import ImageError
 from probes.core.saliency import overlap
@@ -145,7 +146,7 @@ def test_the_sanity_figure_and_sentence() -> None:
         coords={"stage": np.arange(len(stages)), "stage_name": ("stage", stages)},
         attrs={"n": 1, "seed": 0},
     )
-    figure = sanity.figure({"m": dataset}, {"m": "#0072B2"})
+    figure = correlations.figure({"m": dataset}, {"m": "#0072B2"})
     np.testing.assert_allclose(figure.data[0].y, correlation[0])
     assert figure.data[0].x[-1] == 100
     assert "rank correlation" in figure.layout.yaxis.title.text
@@ -158,7 +159,7 @@ def test_the_sanity_figure_and_sentence() -> None:
     assert all(panel.values.mean() == pytest.approx(1) for panel in row.panels)
     waiting = sanity.row("photo:chelsea", replace(shown, datasets={}), signed=False)
     assert [panel.waiting for panel in waiting.panels] == [True]
-    said = sanity.reading({"m": dataset}, "mean")
+    said = correlations.reading({"m": dataset}, "mean")
     first = stages[int(np.flatnonzero(correlation[0] < 0.5)[0])]
     assert f"falls below 0.5 once {first} is random" in said
     assert "-0.1 with everything random" in said

@@ -13,9 +13,11 @@ from dashboard.draw.panels import Look, Panel, Row
 from dashboard.images import gallery
 from dashboard.state.selection import Depth
 from dashboard.view import Shown
-from dashboard.views import logit_lens, patch_colours
+from dashboard.views import patch_colours
 from dashboard.views.correspondence import lines
 from dashboard.views.correspondence import view as correspondence
+from dashboard.views.logit_lens import answers, class_colours
+from dashboard.views.logit_lens import view as logit_lens
 from model_zoo.adapter import Geometry, ModelSpec
 
 PICTURE = "photo:coffee"
@@ -177,32 +179,32 @@ def lens(cls=True):
 
 
 def test_each_patch_has_the_colour_of_its_class_and_the_surer_the_stronger():
-    one = logit_lens.at_layer(lens(), choices.LAST)
-    shades = logit_lens.legend([lens()], ["electric ray"])
+    one = answers.at_layer(lens(), choices.LAST)
+    shades = class_colours.legend([lens()], ["electric ray"])
     assert list(shades) == ["electric ray", "tench"]  # of all layers: a class keeps its colour
-    assert len(set(logit_lens.SHADES)) == len(logit_lens.SHADES)
-    rgba, texts = logit_lens.painted(one, shades)
+    assert len(set(class_colours.SHADES)) == len(class_colours.SHADES)
+    rgba, texts = class_colours.painted(one, shades)
     assert tuple(rgba[0, 0, :3]) == shades["electric ray"]
     assert tuple(rgba[3, 5, :3]) == shades["tench"]
     assert texts[0] == "electric ray 0.25, cock 0.25"
     surer = one.copy(deep=True)
     surer["probability"] *= 3
-    assert logit_lens.painted(surer, shades)[0][0, 0, 3] > rgba[0, 0, 3]
+    assert class_colours.painted(surer, shades)[0][0, 0, 3] > rgba[0, 0, 3]
 
 
 def test_shares_of_the_final_answer_over_the_layers():
-    values = logit_lens.shares(lens())
+    values = answers.shares(lens())
     assert np.isnan(values[0])
     assert values[1:].tolist() == [0, 0.5]
-    assert logit_lens.final_answer(lens(cls=False)) == 0
-    drawn = logit_lens.figure({"A": lens()}, {"A": "#0072B2"}, choices.LAST)
+    assert answers.final_answer(lens(cls=False)) == 0
+    drawn = answers.figure({"A": lens()}, {"A": "#0072B2"}, choices.LAST)
     assert drawn.data[0].name == "A: electric ray"
     assert list(drawn.data[0].marker.size) == [8, 8, 14]
-    assert list(logit_lens.figure({"A": lens()}, {"A": "#0072B2"}, Depth(2, 3)).data[0].marker.size) == [8, 14, 8]
-    assert logit_lens.unread({"A": lens()}).startswith("No point for layer 1 of A: ")
-    assert logit_lens.unread({"A": lens().isel(layer=[1, 2])}) == ""
+    assert list(answers.figure({"A": lens()}, {"A": "#0072B2"}, Depth(2, 3)).data[0].marker.size) == [8, 14, 8]
+    assert answers.unread({"A": lens()}).startswith("No point for layer 1 of A: ")
+    assert answers.unread({"A": lens().isel(layer=[1, 2])}) == ""
     assert "share, 0 to 1" in drawn.layout.yaxis.title.text
-    assert "50% of the patches say its final answer, “electric ray”" in logit_lens.reading({"A": lens()}, choices.LAST)
+    assert "50% of the patches say its final answer, “electric ray”" in answers.reading({"A": lens()}, choices.LAST)
 
 
 def test_a_layer_of_another_width_says_so():

@@ -1,29 +1,24 @@
 """Attention rollout of several models on one image, in both conventions, and worked out on a toy."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import streamlit as st
-import xarray as xr
-from scipy.stats import spearmanr
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult, Value
 from dashboard.controls import choices, map_options
 from dashboard.controls.map_options import MapOptions
-from dashboard.draw import head_maps, panels
+from dashboard.draw import panels
 from dashboard.draw.frame import Help
-from dashboard.draw.palette import number
 from dashboard.draw.panels import Panel, Row, Scale
 from dashboard.draw.sentences import percent
 from dashboard.images import gallery
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Page, Shown, View
-from dashboard.views.rollout import toy
+from dashboard.views.rollout.conventions import CONVENTIONS, TITLES, reading
+from dashboard.views.rollout.worked_example import worked_example
 
-CONVENTIONS = {"paper": "share of the row", "vit-explain": "relative to each map's maximum"}
-TITLES = {"paper": "As in the paper", "vit-explain": "As vit-explain computes it"}
 HOW = """
 Attention is followed **through all layers**, down to the patches: yellow patches are those that CLS in the last layer
 is made of, if every layer mixed its tokens as its attention says and kept half of the old ones.
@@ -76,32 +71,6 @@ def panel(model: ModelResult, convention: str, chosen: MapOptions) -> Panel:
     return panels.of_model(model, note, values, scale=own, **chosen.masked(values))
 
 
-def agreement(a: xr.Dataset, b: xr.Dataset) -> float:
-    """Spearman's rank correlation between two rollout maps; NaN where one has no map or is constant."""
-    x, y = a["rollout"].values[0].ravel(), b["rollout"].values[0].ravel()
-    if not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    return float(spearmanr(x, y).statistic)
-
-
-def reading(datasets: Mapping[str, Mapping[str, xr.Dataset]], tau: float) -> str:
-    """What the maps say, a sentence a model: convention to title to dataset."""
-    said = []
-    for name, dataset in datasets["paper"].items():
-        values = dataset["rollout"].values[0]
-        if np.isnan(values).all():
-            continue
-        count = int(head_maps.mass_mask(values, tau).sum())
-        text = f"**{name}**: {percent(tau)} of what reaches patches falls on {count} of {values.size}"
-        other = datasets.get("vit-explain", {}).get(name)
-        if other is not None and np.isfinite(rho := agreement(dataset, other)):
-            text += f"; the two conventions order the patches alike to ρ = {number(rho)}"
-        said.append(f"{text}.")
-    if said:
-        said.append(f"Even would be {percent(tau)} of the patches. ρ: Spearman. n = 1 image.")
-    return "  \n".join(said)
-
-
 def controls(selection: Selection) -> Chosen:
     """Draw fusion, discard, the first layer, and how maps look."""
     fusion = choices.one_of("Heads", ["mean", "max", "min"], "fusion", help="How a layer's heads become one matrix.")
@@ -148,18 +117,6 @@ def shown(answer: Answer[Chosen]) -> Shown:
     )
 
 
-def worked_example(answer: Answer[Chosen], _: Shown) -> None:
-    """The same arithmetic on CLS and four patches, every matrix as numbers."""
-    st.subheader("Step by step, on CLS and four patches", anchor=False)
-    convention = choices.one_of("Convention", TITLES, "toy")
-    st.html(toy.STYLE)
-    for index, row in enumerate(toy.layers(answer.chosen.fusion, answer.chosen.discard, convention), start=1):
-        st.markdown(f"Layer {index}")
-        st.html(toy.html(row))
-    st.markdown("Through both layers: rows of the product say what each token is mixed from; the framed one is shown.")
-    st.html(toy.html(toy.product(answer.chosen.fusion, answer.chosen.discard, convention)))
-
-
 VIEW = View(
     Page("Rollout", section="Attention", order=20),
     "What is the output mixed from?",
@@ -168,5 +125,5 @@ VIEW = View(
     shown,
     asks=asks,
     size="linked",
-    below=worked_example,
+    below=lambda answer, _: worked_example(answer.chosen.fusion, answer.chosen.discard),
 )

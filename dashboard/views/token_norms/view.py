@@ -1,24 +1,19 @@
 """Norms of the tokens after every block, and the patches whose norm stands out."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
-import xarray as xr
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices
-from dashboard.draw import charts, panels
+from dashboard.draw import panels
 from dashboard.draw.frame import Help
-from dashboard.draw.palette import number
 from dashboard.draw.panels import Panel, Row, Scale
 from dashboard.images import gallery
-from dashboard.state import models
 from dashboard.state.selection import Depth, Selection
 from dashboard.view import Answer, Chart, Page, Shown, View
+from dashboard.views.token_norms.norms import drawn_values, figure, histogram, reading
 
 VALUES = {"relative": "× median of the patches", "norm": "norm of the token"}
 HOW = """
@@ -55,14 +50,6 @@ class Chosen:
     factor: float
 
 
-def drawn_values(dataset: xr.Dataset, layer: int, values: str) -> np.ndarray:
-    """One layer's norms (y, x) of the first image, or their ratio to the median patch."""
-    one = dataset["norm"].isel(image=0, layer=layer)
-    rows, columns = int(one["grid_height"]), int(one["grid_width"])
-    norms = one.values[:rows, :columns]
-    return norms / np.median(norms) if values == "relative" else norms
-
-
 def panel(model: ModelResult, depth: Depth, values: str) -> Panel:
     """One model's panel, high patches framed."""
     dataset = model.datasets.get("token-norm")
@@ -75,71 +62,6 @@ def panel(model: ModelResult, depth: Depth, values: str) -> Panel:
     note = f"layer {layer + 1} of {count} · {int(high.sum())} of {high.size} patches high"
     own = Scale.over([shown], VALUES[values]) if values == "norm" else None
     return panels.of_model(model, note, shown, mask=high if high.any() else None, contour_only=True, scale=own)
-
-
-def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], at: Mapping[str, int]) -> go.Figure:
-    """Longest patch and prefix tokens over the layers, in medians of the patches."""
-    drawn = go.Figure()
-    depths = {dataset.sizes["layer"] for dataset in datasets.values()}
-    for index, (name, dataset) in enumerate(datasets.items()):
-        norms = dataset["norm"].isel(image=0)
-        median = norms.median(("y", "x")).values
-        x = charts.positions(len(median), relative=len(depths) > 1)
-        here = np.arange(len(x)) == at.get(name, -1)
-        mark = models.MARKS[index % len(models.MARKS)]
-        drawn.add_scatter(
-            x=x,
-            y=norms.max(("y", "x")).values / median,
-            mode="lines+markers",
-            name=f"{name}: longest patch",
-            line={"color": colours[name], "width": 2.5},
-            marker={"color": colours[name], "symbol": mark, "size": np.where(here, 14, 8)},
-            hovertemplate=f"{name}<br>longest patch: %{{y:.3g}} medians<extra></extra>",
-        )
-        for token in dataset["token"].values if "prefix_norm" in dataset else ():
-            drawn.add_scatter(
-                x=x,
-                y=dataset["prefix_norm"].isel(image=0).sel(token=token).values / median,
-                mode="markers",
-                name=f"{name}: {token}",
-                showlegend=False,
-                marker={"color": colours[name], "symbol": f"{mark}-open", "size": 8},
-                hovertemplate=f"{name}<br>{token}: %{{y:.3g}} medians<extra></extra>",
-            )
-    drawn.add_hline(y=1, line={"dash": "dot", "color": "#8a8f98", "width": 1})
-    relative = "relative depth (0: first layer, 1: last layer)"
-    drawn.update_xaxes(title=relative if len(depths) > 1 else "layer")
-    drawn.update_yaxes(title="norm (× median of the patches)", rangemode="tozero")
-    return drawn.update_layout(height=380)
-
-
-def histogram(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], at: Mapping[str, int]) -> go.Figure:
-    """How the patches' norms are spread in the shown layer, in medians; a logarithmic count shows the few."""
-    drawn = go.Figure()
-    for name, dataset in datasets.items():
-        values = drawn_values(dataset, at[name], "relative").ravel()
-        drawn.add_histogram(x=values, name=name, nbinsx=60, opacity=0.6, marker={"color": colours[name]})
-    drawn.update_xaxes(title="norm (× median of the patches)", rangemode="tozero")
-    drawn.update_yaxes(title="patches (count, logarithmic)", type="log")
-    return drawn.update_layout(barmode="overlay", height=380)
-
-
-def reading(datasets: Mapping[str, xr.Dataset], at: Mapping[str, int]) -> str:
-    """What the numbers say, a sentence a model."""
-    said = []
-    for name, dataset in datasets.items():
-        shown = drawn_values(dataset, at[name], "relative")
-        count = int(dataset["high"].isel(image=0, layer=at[name]).sum())
-        registers = sum(str(token).startswith("reg") for token in dataset["token"].values)
-        kind = f"{registers} registers" if registers else "no registers"
-        said.append(
-            f"**{name}** ({kind}): {count} of {shown.size} patches are high in layer {at[name] + 1}; the longest is "
-            f"{number(float(shown.max()))} medians long."
-        )
-    if said:
-        factor = next(iter(datasets.values())).attrs["factor"]
-        said.append(f"High: more than {number(factor)} medians of the same image and layer. n = 1 image.")
-    return "  \n".join(said)
 
 
 def controls(selection: Selection) -> Chosen:

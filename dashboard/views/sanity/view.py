@@ -1,10 +1,8 @@
 """Does a map depend on what the network learned: weights are made random from the output down."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 import xarray as xr
 
@@ -15,19 +13,10 @@ from dashboard.draw import palette, panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Look, Panel, Row, Scale
 from dashboard.images import gallery
-from dashboard.state import models
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Chart, Page, Shown, View
+from dashboard.views.sanity.correlations import MAPS, figure, reading, said
 
-MAPS = {
-    "mean": "last-layer attention",
-    "rollout": "rollout",
-    "chefer": "Chefer",
-    "grad-rollout": "gradient rollout",
-    "grad-cam": "attention Grad-CAM",
-    "integrated-gradients": "integrated gradients",
-    "token-grad-cam": "Grad-CAM on tokens",
-}
 UNEXPLAINED = ("mean", "rollout")
 """Maps that explain no target."""
 SIGNED = "integrated-gradients"
@@ -67,33 +56,6 @@ class Chosen:
     target: target_choice.Chosen | None
 
 
-def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go.Figure:
-    """Rank correlation with the intact map, over how much of the network is random."""
-    drawn = go.Figure()
-    for index, (name, dataset) in enumerate(datasets.items()):
-        drawn.add_scatter(
-            x=np.linspace(0, 100, dataset.sizes["stage"]),
-            y=dataset["correlation"].mean("image").values,
-            customdata=[said(str(stage)) for stage in dataset["stage_name"].values],
-            mode="lines+markers",
-            name=name,
-            line={"color": colours[name], "width": 2},
-            marker={"symbol": models.MARKS[index % len(models.MARKS)], "size": 8},
-            hovertemplate=f"{name}<br>%{{customdata}}: %{{y:.2f}}<extra></extra>",
-        )
-    drawn.add_hline(y=0, line={"width": 1, "color": "#8a8f98"})
-    drawn.update_xaxes(title="stages made random, from the classifier down (%)")
-    drawn.update_yaxes(title="rank correlation with the intact map (−1 to 1)", range=[-1.05, 1.05])
-    return drawn.update_layout(height=360)
-
-
-def said(stage: str) -> str:
-    """What is random at a stage, for a person."""
-    if stage in ("intact", "classifier"):
-        return {"intact": "intact", "classifier": "classifier random"}[stage]
-    return "all random" if stage == "embedding" else f"random from {stage} up"
-
-
 def chosen_stages(stages: int) -> list[int]:
     """The stages whose maps are drawn: the intact one, the classifier's, the last, and some between."""
     inner = np.linspace(2, stages - 1, MOST_STAGES - 2) if stages > MOST_STAGES else np.arange(2, stages)
@@ -122,24 +84,6 @@ def row(picture: str, model: ModelResult, *, signed: bool) -> Row:
     scale = Scale.over(arrays, "times its mean magnitude" if signed else "times the map's mean", signed=signed)
     look = Look(original=False, columns=len(drawn) if dataset is not None else MOST_STAGES)
     return Row(picture, drawn, title=model.title, scale=scale, look=look)
-
-
-def reading(datasets: Mapping[str, xr.Dataset], kind: str) -> str:
-    """How alike the maps of the random network still are, and where the map had fallen apart."""
-    lines = []
-    for name, dataset in datasets.items():
-        values = dataset["correlation"].mean("image").values
-        last = float(values[-1])
-        fallen = np.flatnonzero(values < 0.5)
-        where = (
-            str(dataset["stage_name"].values[fallen[0]]).replace("embedding", "the embedding") if fallen.size else ""
-        )
-        verdict = f"it falls below 0.5 once {where} is random" if where else "it never falls below 0.5"
-        lines.append(f"**{name}**: {palette.number(last, 2)} with everything random; {verdict}.")
-    one = next(iter(datasets.values()))
-    n = one.attrs["n"]
-    start = f"Rank correlation of the map ({MAPS[kind]}) with the intact network's:"
-    return "  \n".join([start, *lines, f"n = {n} image{'s' * (n > 1)}, one random network (seed {one.attrs['seed']})."])
 
 
 def controls(selection: Selection) -> Chosen:

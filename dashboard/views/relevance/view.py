@@ -3,30 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import xarray as xr
-
 from dashboard.compute import asking
-from dashboard.compute.asking import Ask, ModelResult
+from dashboard.compute.asking import Ask
 from dashboard.controls import choices, target_choice
-from dashboard.draw import head_maps, palette, panels
+from dashboard.draw import panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Look, Panel, Row, Scale
-from dashboard.draw.sentences import percent
 from dashboard.images import gallery
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Page, Shown, View
-from probes.core.saliency import overlap
+from dashboard.views.relevance.concentration import reading
+from dashboard.views.relevance.maps import (
+    METHODS,
+    SIGNED,
+    RelevanceMap,
+    relevance_map,
+    scales,
+)
 
-METHODS = {
-    "chefer": "Chefer",
-    "grad-rollout": "gradient rollout",
-    "grad-cam": "attention Grad-CAM",
-    "integrated-gradients": "integrated gradients",
-    "token-grad-cam": "Grad-CAM on tokens",
-}
-UNITS = "times even relevance"
-SIGNED = "integrated-gradients"
 HOW = """
 **Yellow patches speak for the target**, dark blue ones do not. The target is a class's logit, or the cosine similarity
 between the image's embedding and another image's; the note on each panel says which.
@@ -71,51 +65,6 @@ class Chosen:
     target: target_choice.Chosen
 
 
-@dataclass(frozen=True)
-class RelevanceMap:
-    """One method's map under one model, in times even relevance, or why there is none."""
-
-    method: str
-    model: ModelResult
-    values: np.ndarray | None = None
-    note: str = ""
-    message: str = ""
-
-
-def relevance_map(method: str, model: ModelResult, of: str) -> RelevanceMap:
-    """Read one map out of the results."""
-    dataset = model.datasets.get(method)
-    if dataset is None:
-        return RelevanceMap(method, model, message=model.reasons.get(method, ""))
-    one = dataset.isel(image=0)
-    note = explained(one, of)
-    if bool(one["vanished"]):
-        said = f"{METHODS[method]} gives no map for {note}: no patch stands out."
-        return RelevanceMap(method, model, message=said)
-    values = one["relevance"].values.astype(float)
-    return RelevanceMap(method, model, values / np.abs(values).mean(), note)
-
-
-def explained(one: xr.Dataset, of: str) -> str:
-    """The target and its value: a class with its probability, or a similarity."""
-    value, name = float(one["target_value"]), str(one["target_name"].values)
-    if name == "similarity":
-        return f"similarity to {gallery.title(of)}, {palette.number(value)}"
-    word = name.partition(",")[0]
-    chance = f"{percent(float(one['target_probability']))}, " if "target_probability" in one else ""
-    return f"{word}, {chance}logit {palette.number(value)}"
-
-
-def scales(found: Sequence[RelevanceMap]) -> dict[bool, Scale]:
-    """One scale for all unsigned maps, one for the signed."""
-    made = {}
-    for signed in (False, True):
-        arrays = [one.values for one in found if one.values is not None and (one.method == SIGNED) == signed]
-        if arrays:
-            made[signed] = Scale.over(arrays, UNITS, signed=signed)
-    return made
-
-
 def panel(one: RelevanceMap, signed: Scale | None) -> Panel:
     """One map as a panel; signed ones have the scale given."""
     if one.values is None:
@@ -132,32 +81,6 @@ def rows(picture: str, found: Sequence[RelevanceMap], signed: Scale | None, *, b
         drawn = [replace(panel(one, signed), name=METHODS[one.method]) for one in found if one.model.title == title]
         made.append(Row(picture, drawn, title=title, look=Look(original=False, columns=len(drawn))))
     return made
-
-
-def reading(found: Sequence[RelevanceMap], picture: str) -> str:
-    """How much of each map lies on the object, or how few patches hold most of it."""
-    ready = [one for one in found if one.values is not None]
-    if not ready:
-        return ""
-    mask = gallery.mask(picture) if picture.startswith("scene:") else None
-    said = []
-    for title in dict.fromkeys(one.model.title for one in ready):
-        shares = [(one, share(one, mask)) for one in ready if one.model.title == title]
-        targets = "; ".join(dict.fromkeys(one.note for one, _ in shares))
-        said.append(f"**{title}** ({targets}): " + ", ".join(f"{METHODS[o.method]} {percent(s)}" for o, s in shares))
-    if mask is not None:
-        start = f"Of the positive relevance, on the object, which covers {percent(float(mask.mean()))} of the scene"
-    else:
-        start = "Share of the patches that hold 60\u202f% of the positive relevance (even relevance: 60\u202f%)"
-    return "  \n".join([f"{start}:", *said, "n = 1 image; each map divided by its own mean magnitude."])
-
-
-def share(one: RelevanceMap, mask: np.ndarray | None) -> float:
-    """The part of the positive relevance on the object; without one, of the patches that hold 60% of it."""
-    values = np.clip(one.values if one.values is not None else np.zeros((1, 1)), 0, None)
-    if mask is None:
-        return float(head_maps.mass_mask(values, 0.6).mean())
-    return overlap(values, mask, one.model.geometries[0], 0.6).mass_inside
 
 
 def controls(selection: Selection) -> Chosen:
