@@ -41,9 +41,9 @@ def _load(first_page: bool) -> None:
     navigation.pages()
     if first_page:
         try:
-            from dashboard.views.compare import view as compare
+            from dashboard.views.compare import first_visit
 
-            compare.prepare(PATIENCE)
+            first_visit.prepare(PATIENCE)
         except Exception:  # the page itself will say what is wrong
             _log.exception("The first page could not be prepared")
 

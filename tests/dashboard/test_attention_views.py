@@ -7,8 +7,7 @@ import xarray as xr
 
 from dashboard.draw import frame
 from dashboard.views.distance import head_distances, head_picker
-from dashboard.views.heads import mosaic, overview
-from dashboard.views.heads import view as heads
+from dashboard.views.heads import maps, mosaic, overview
 from dashboard.views.rollout import conventions, toy
 from dashboard.views.token_norms import norms as token_norms
 from model_zoo.adapter import ModelSpec
@@ -224,7 +223,7 @@ def test_the_table_of_heads_names_every_weight_of_every_layer():
         {"attention": (names, values)},
         coords={"head_count": ("layer", [3, 3]), "grid_height": ("layer", [2, 2]), "grid_width": ("layer", [2, 2])},
     )
-    lines = frame.csv(heads.table({"ViT": dataset})).splitlines()
+    lines = frame.csv(maps.table({"ViT": dataset})).splitlines()
     assert lines[0] == "model,layer,head,row,column,attention_weight"
     assert len(lines) == 1 + values.size
     assert lines[1] == "ViT,1,1,1,1,0"

@@ -10,8 +10,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard.compute import results
 from dashboard.compute.asking import ModelResult
 from dashboard.state.selection import Selection
-from dashboard.views.formation import along_training
-from dashboard.views.formation import view as formation
+from dashboard.views.formation import along_training, trainings
 from dashboard.views.formation.along_training import Course
 from model_zoo.catalog import PRESETS
 from model_zoo.training.config import Stage, TrainConfig
@@ -99,7 +98,7 @@ def test_images_are_counted_over_runs_that_follow_one_another() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("key", formation.SHIPPED)
+@pytest.mark.parametrize("key", trainings.SHIPPED)
 def test_the_shipped_snapshots_run_from_the_start_to_the_shipped_weights(key: str) -> None:
     along = moments(key)
     assert len(along) >= 5
@@ -112,9 +111,9 @@ def test_the_shipped_snapshots_run_from_the_start_to_the_shipped_weights(key: st
 
 def test_models_without_snapshots_are_named_and_the_shipped_pair_stands_in() -> None:
     both = Selection(("scenes-vit-mae", "scenes-vit-dino"), ("scene:0",))
-    assert formation.with_snapshots(both) == (["scenes-vit-dino"], ["scenes-vit-mae"])
+    assert trainings.with_snapshots(both) == (["scenes-vit-dino"], ["scenes-vit-mae"])
     none = Selection(("timm:test_vit@random:0",), ("scene:0",))
-    assert formation.with_snapshots(none) == (list(formation.SHIPPED), ["timm:test_vit@random:0"])
+    assert trainings.with_snapshots(none) == (list(trainings.SHIPPED), ["timm:test_vit@random:0"])
 
 
 def test_five_models_without_snapshots_leave_the_shipped_pair_with_two_colours() -> None:

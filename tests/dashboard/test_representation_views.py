@@ -10,9 +10,9 @@ import xarray as xr
 from PIL import Image
 
 from dashboard.draw import export, position_tiles
-from dashboard.views import positions
 from dashboard.views.cka import squares as cka
 from dashboard.views.filters import sheets as filters
+from dashboard.views.positions import mosaics
 
 COLOURS = {"a": "#0072B2", "b": "#E69F00"}
 
@@ -64,7 +64,7 @@ def test_pictures_to_save_hold_every_panel_its_axes_and_the_words(made):
         text = cka.document(found, COLOURS, "what the **numbers** say")
     else:
         found = {"a": similarity(), "b": similarity(units="attention score")}
-        text = positions.document(found, COLOURS, "what the **numbers** say")
+        text = mosaics.document(found, COLOURS, "what the **numbers** say")
     root = ET.fromstring(text)
     tags = [element.tag.rpartition("}")[2] for element in root.iter()]
     said = [element.text for element in root.iter() if element.text]
@@ -133,7 +133,7 @@ def test_neighbours_against_loops():
         if away:
             (near if away == 1 else far).append(data.sel(query_y=qy, query_x=qx, y=y, x=x).item())
     assert position_tiles.neighbours(data) == pytest.approx((np.mean(near), np.mean(far)))
-    assert "mean over 3 × 4 positions; r" in positions.reading({"a": similarity((3, 4))})
+    assert "mean over 3 × 4 positions; r" in mosaics.reading({"a": similarity((3, 4))})
 
 
 def bank(count=5, side=4):

@@ -11,7 +11,8 @@ from PIL import Image
 from dashboard.compute.asking import ModelResult
 from dashboard.controls import object_masks
 from dashboard.images import gallery, masks
-from dashboard.views.dino_supervised import object_scores, removal_curves
+from dashboard.state.selection import Selection
+from dashboard.views.dino_supervised import object_scores, removal_curves, scored_maps
 from dashboard.views.dino_supervised import view as dino_supervised
 from dashboard.views.dino_supervised.object_scores import Scores
 from dashboard.views.sanity import correlations
@@ -88,7 +89,7 @@ def model(values: np.ndarray, name: str = "m") -> ModelResult:
 def test_scores_are_the_probes_own_numbers() -> None:
     values = np.random.default_rng(0).random((2, 3, 14, 14))
     keys = {i: (f"scene:{i}", f"scene:{i}") for i in range(2)}
-    found = dino_supervised.scores_of(model(values), keys, 0.6)
+    found = scored_maps.scores_of(model(values), keys, 0.6)
     assert found is not None
     for image in range(2):
         for head in range(3):
@@ -96,15 +97,15 @@ def test_scores_are_the_probes_own_numbers() -> None:
             assert found.iou[image, head] == pytest.approx(expected.iou)
             assert found.mass_inside[image, head] == pytest.approx(expected.mass_inside)
     assert found.area[0] == pytest.approx(gallery.mask("scene:0").mean())
-    assert dino_supervised.scores_of(model(values), {}, 0.6) is None
+    assert scored_maps.scores_of(model(values), {}, 0.6) is None
     drawn = dino_supervised.panel(model(values), found, 1, "best", 0.6)
     np.testing.assert_array_equal(drawn.values, values[1, found.best])
     assert drawn.note == f"head {found.best + 1} of 3"
 
 
 def test_baselines_are_the_same_architectures_untrained() -> None:
-    chosen = dino_supervised.Selection(("deit-s16", "dino-s16", "timm:test_vit@random:0"), ("scene:0",))
-    added = dino_supervised.with_baselines(chosen).models[3:]
+    chosen = Selection(("deit-s16", "dino-s16", "timm:test_vit@random:0"), ("scene:0",))
+    added = scored_maps.with_baselines(chosen).models[3:]
     assert added == ("timm:deit_small_patch16_224@random:0", "timm:vit_small_patch16_224@random:0")
 
 

@@ -14,7 +14,7 @@ from dashboard.images import gallery
 from dashboard.state.selection import Depth
 from dashboard.view import Shown
 from dashboard.views import patch_colours
-from dashboard.views.correspondence import lines
+from dashboard.views.correspondence import lines, similarities
 from dashboard.views.correspondence import view as correspondence
 from dashboard.views.logit_lens import answers, class_colours
 from dashboard.views.logit_lens import view as logit_lens
@@ -138,7 +138,7 @@ def test_lines_join_the_patches_where_they_lie():
 
 def test_similarities_share_one_scale_unless_asked_otherwise():
     data = {"A": matches(), "B": matches() - 0.3}
-    scale = correspondence.scale_of(data)
+    scale = similarities.scale_of(data)
     assert (scale.low, scale.high) == (float(data["B"]["similarity"].min()), 1.0)
     shared = correspondence.Chosen(choices.LAST, "token", (0.5, 0.5), True, 12)
     apart = correspondence.Chosen(choices.LAST, "token", (0.5, 0.5), False, 12)
@@ -146,13 +146,13 @@ def test_similarities_share_one_scale_unless_asked_otherwise():
     own = correspondence.panel(model("patch-similarity", data["A"]), 1, apart).scale
     assert own.low == data["A"]["similarity"].values[1].min()
     one = matches().isel(image=[0])
-    assert "choose one more" in correspondence.reading({"A": one}, "token")
-    assert "of 24 patches have a mutual match" in correspondence.reading({"A": matches()}, "key")
+    assert "choose one more" in similarities.reading({"A": one}, "token")
+    assert "of 24 patches have a mutual match" in similarities.reading({"A": matches()}, "key")
     unseen = matches().assign(similarity=matches()["similarity"] * np.nan)
     beyond = correspondence.panel(model("patch-similarity", unseen), 0, shared)
     assert "outside this model's crop" in beyond.message
     assert not beyond.waiting
-    assert correspondence.scale_of({"A": unseen, "B": data["B"]}) == scale, "what no model saw has no part in it"
+    assert similarities.scale_of({"A": unseen, "B": data["B"]}) == scale, "what no model saw has no part in it"
 
 
 def lens(cls=True):

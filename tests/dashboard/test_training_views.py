@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dashboard.compute.jobs import Cancelled, Job
-from dashboard.views import digits, scenes
+from dashboard.views import digits
+from dashboard.views.scenes import shape_bias, sheet
 from model_zoo.scenes import Scenes
 
 
@@ -18,25 +19,25 @@ def one_thread():
 
 
 def test_a_sheet_shows_the_held_out_scenes_in_order():
-    pictures, captions = scenes.grid(18, False, False)
-    batch = Scenes(size=scenes.SIDE).batch(range(18, 36))
+    pictures, captions = sheet.grid(18, False, False)
+    batch = Scenes(size=sheet.SIDE).batch(range(18, 36))
     assert len(pictures) == len(captions) == 18
     assert np.array_equal(np.asarray(pictures[3]), batch.images[3].permute(1, 2, 0).numpy())
     assert "own surface" in captions[int((batch.labels == batch.surfaces).nonzero()[0])]
-    _, conflicts = scenes.grid(18, True, False)
+    _, conflicts = sheet.grid(18, True, False)
     assert all("surface of a" in caption for caption in conflicts)
 
 
 def test_masks_leave_the_object_as_it_is():
-    plain, _ = scenes.grid(0, False, False)
-    dimmed, _ = scenes.grid(0, False, True)
-    mask = Scenes(size=scenes.SIDE).batch([0]).masks[0].numpy()
+    plain, _ = sheet.grid(0, False, False)
+    dimmed, _ = sheet.grid(0, False, True)
+    mask = Scenes(size=sheet.SIDE).batch([0]).masks[0].numpy()
     assert np.array_equal(np.asarray(dimmed[0])[mask], np.asarray(plain[0])[mask])
     assert np.asarray(dimmed[0])[~mask].mean() < np.asarray(plain[0])[~mask].mean()
 
 
 def test_shape_bias_is_drawn_from_0_to_1_with_its_unit():
-    drawn = scenes.figure({"a": {"shape bias": 0.2, "accuracy": 0.9, "decisions": 1500}})
+    drawn = shape_bias.figure({"a": {"shape bias": 0.2, "accuracy": 0.9, "decisions": 1500}})
     assert list(drawn.data[0].x) == [0.2]
     assert drawn.layout.xaxis.range == (0, 1)
     assert "0: by surface, 1: by shape" in drawn.layout.xaxis.title.text

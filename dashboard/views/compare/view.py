@@ -1,25 +1,24 @@
 """Attention of several models on a few images, a row for each: the page that opens first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
-import pandas as pd
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult, Outcome
 from dashboard.controls import choices, map_options, object_masks
 from dashboard.controls.map_options import MapOptions
-from dashboard.controls.sidebar import DEFAULT_MODELS
-from dashboard.draw import components, head_maps, panels, sentences
+from dashboard.draw import panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Panel, Row, Scale
 from dashboard.images import gallery, masks
 from dashboard.state.selection import Depth, Point, Selection
 from dashboard.view import Answer, Images, Page, Shown, View
 from dashboard.views.compare import below
-from probes.core.saliency import overlap
+from dashboard.views.compare.maps_of_heads import HeadMap, head_maps_of, in_words, on_object, table
 
+DEFAULT_IMAGES = ("photo:coffee", "scene:0")
+ASKS = [Ask("attention-statistics")]
+"""Statistics are means over all images."""
 MOST_ROWS = 4
 MOST_ABREAST = 6
 """Pictures beside each other on a wide screen; more are drawn in two lines."""
@@ -67,41 +66,6 @@ class Chosen:
     maps: MapOptions
 
 
-@dataclass(frozen=True)
-class HeadMap:
-    """One model's map of the chosen layer and head on one image, or why there is none.
-
-    Attributes:
-        values: attention weights (y, x).
-        even: what every token would get if all got the same.
-        note: which layer, head and query it is.
-        message: why there is no map.
-    """
-
-    values: np.ndarray | None = None
-    even: float = 1.0
-    note: str = ""
-    message: str = ""
-
-
-def head_map(model: ModelResult, chosen: Chosen) -> HeadMap:
-    """The map of one model."""
-    dataset = model.datasets.get("attention-maps")
-    if dataset is None or model.spec is None:
-        return HeadMap(message=model.message)
-    layers = dataset.sizes["layer"]
-    layer = chosen.depth.index(layers)
-    used = str(dataset["query_used"].values[layer])
-    if used == "none":
-        return HeadMap(message="In this layer only CLS asks: choose the CLS query.")
-    one = head_maps.choose_head(head_maps.layer_heads(dataset["attention"], layer), chosen.head)
-    if not np.isfinite(one.values).all():
-        return HeadMap(message="The point lies outside this model's crop.")
-    said = " · mean of patches (no CLS)" if chosen.query == "cls" and used == "mean" else ""
-    even = 1 / model.spec.layers[layer].reach
-    return HeadMap(one.values, even, f"layer {layer + 1} of {layers} · {one.head}{said}")
-
-
 def panel(model: ModelResult, one: HeadMap, chosen: MapOptions) -> Panel:
     """One model's panel."""
     if one.values is None:
@@ -109,20 +73,6 @@ def panel(model: ModelResult, one: HeadMap, chosen: MapOptions) -> Panel:
     values = one.values / one.even if chosen.values == "times even" else one.values
     own = None if chosen.shared else Scale.over([values], chosen.units)
     return panels.of_model(model, one.note, values, scale=own, **chosen.masked(values))
-
-
-def on_object(picture: str, key: str, outcome: Outcome, found: Sequence[HeadMap], query: str) -> str:
-    """What part of each model's map lies on the object of the picture, in words; empty where none is known."""
-    shares: dict[str, float] = {}
-    areas: list[float] = []
-    for model, one in zip(outcome.models, found, strict=True):
-        if key and one.values is not None:
-            geometry = model.geometries[0]
-            covered = masks.covered(picture, key, geometry, one.values.shape)
-            mask = masks.mask(picture, key)
-            shares[model.title] = overlap(one.values, mask, geometry, 0.6, covered).mass_inside
-            areas.append(float(covered.mean()))
-    return sentences.on_object(shares, areas, masks.named(key), query)
 
 
 def row(picture: str, outcome: Outcome, found: Sequence[HeadMap], chosen: Chosen) -> Row:
@@ -139,35 +89,6 @@ def row(picture: str, outcome: Outcome, found: Sequence[HeadMap], chosen: Chosen
     )
 
 
-def table(each: Mapping[str, Outcome], depth: Depth) -> pd.DataFrame:
-    """The shown layer's maps of every image: model, layer, head, row and column from 1, attention weight."""
-    parts = [
-        head_maps.table(dataset["attention"], depth.index(dataset.sizes["layer"])).assign(image=picture, model=name)
-        for picture, outcome in each.items()
-        for name, dataset in outcome.ready("attention-maps").items()
-    ]
-    together = pd.concat(parts, ignore_index=True)
-    return together[["image", "model", *(name for name in together if name not in ("image", "model"))]]
-
-
-def in_words(found: Sequence[tuple[str, HeadMap]], chosen: Chosen, images: int) -> str:
-    """How concentrated the maps of all rows are, in one sentence, and which patch was asked.
-
-    Args:
-        found: model's title and map, of every row.
-        chosen: what the controls say.
-        images: how many rows there are.
-    """
-    tau = chosen.maps.tau
-    counted = [sentences.concentration(name, one.values, tau) for name, one in found if one.values is not None]
-    head = {"mean": "Mean over heads", "max": "Maximum over heads"}.get(chosen.head, f"Head {chosen.head}")
-    said = sentences.sentence(counted, tau, choices.QUERY_TEXT[chosen.query], head, n=images)
-    if said and chosen.point and images > 1:
-        across, down = (sentences.percent(value) for value in chosen.point)
-        said += f" The clicked patch is the one at {across} of the width and {down} of the height, in every image."
-    return said
-
-
 def controls(selection: Selection) -> Chosen:
     """Draw layer, head, query, and how maps look."""
     specs = asking.known(selection)
@@ -179,13 +100,8 @@ def controls(selection: Selection) -> Chosen:
 def shown(answer: Answer[Chosen]) -> Shown:
     """A row for each image, all on one scale."""
     chosen, images = answer.chosen, answer.selection.images
-    found = [[head_map(model, chosen) for model in outcome.models] for outcome in answer.each]
+    found = [head_maps_of(outcome, chosen.depth, chosen.head, chosen.query) for outcome in answer.each]
     rows = [row(i, outcome, one, chosen) for i, outcome, one in zip(images, answer.each, found, strict=True)]
-    named = [
-        (model.title, one)
-        for outcome, ones in zip(answer.each, found, strict=True)
-        for model, one in zip(outcome.models, ones, strict=True)
-    ]
     count = len(answer.selection.models)
     maps = chosen.maps
     ready = any(outcome.ready("attention-maps") for outcome in answer.each)
@@ -194,7 +110,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
         rows,
         scale=panels.shared_scale(rows, maps.units, most=True) if maps.shared else None,
         look=replace(maps.look, columns=count + 1 if count < MOST_ABREAST else 0),
-        said=in_words(named, chosen, len(rows)),
+        said=in_words(answer.each, found, tau=maps.tau, head=chosen.head, query=chosen.query, point=chosen.point),
         table=(lambda: table(dict(zip(images, answer.each, strict=True)), chosen.depth)) if ready else None,
     )
 
@@ -204,28 +120,9 @@ def more(answer: Answer[Chosen], shown: Shown) -> None:
     below.draw(answer.outcome, answer.each[0], answer.chosen.depth, shown.rows[0], answer.chosen.maps.look)
 
 
-DEFAULT_IMAGES = ("photo:coffee", "scene:0")
-
-
-def asks(_: object) -> list[Ask]:
-    """Statistics are means over all images."""
-    return [Ask("attention-statistics")]
-
-
 def maps_of_each(query: str, point: Point | None) -> list[Ask]:
     """Maps belong to one image."""
     return [Ask("attention-maps", {"query": choices.asked(query, point)})]
-
-
-def prepare(patience: float) -> None:
-    """Compute what the page shows to those who come without a link.
-
-    Args:
-        patience: wait for it at most this many seconds.
-    """
-    asking.prepare(asks(None), maps_of_each("cls", None), DEFAULT_MODELS, DEFAULT_IMAGES, patience)
-    for image in gallery.offered():
-        gallery.data_uri(image, components.THUMBNAIL_SIDE)
 
 
 VIEW = View(
@@ -234,7 +131,7 @@ VIEW = View(
     Help(HOW, FORMULA, NOT_SHOWN),
     controls,
     shown,
-    asks=asks,
+    asks=lambda _: ASKS,
     asks_each=lambda chosen: maps_of_each(chosen.query, chosen.point),
     images=Images(several=True, default=DEFAULT_IMAGES, most=MOST_ROWS),
     size="linked",

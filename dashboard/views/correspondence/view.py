@@ -1,26 +1,23 @@
 """Patch correspondence: what in these images is like one patch, and which patches belong together."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
-import xarray as xr
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, token_layers
 from dashboard.draw import panels
 from dashboard.draw.frame import Help
-from dashboard.draw.palette import number
 from dashboard.draw.panels import Look, Panel, Row, Scale
 from dashboard.images import gallery
 from dashboard.state import link
 from dashboard.state.selection import Depth, Point, Selection, read_point
 from dashboard.view import Answer, Images, Page, Shown, View
 from dashboard.views.correspondence import lines
+from dashboard.views.correspondence.similarities import UNITS, reading, scale_of
 
-UNITS = "cosine similarity"
 HOW = """
 Click a patch in the first image. **Yellow: patches whose feature is like it**, in the same image and in the second one,
 under each model.
@@ -60,12 +57,6 @@ def default_images() -> tuple[str, str]:
     return ("scene:0", "scene:2") if gallery.has_scenes() else ("photo:chelsea", "photo:astronaut")
 
 
-def scale_of(datasets: Mapping[str, xr.Dataset]) -> Scale:
-    """One scale for every panel: from the smallest similarity to 1."""
-    low = [float(dataset["similarity"].min()) for dataset in datasets.values()]
-    return Scale(min([value for value in low if np.isfinite(value)] + [0.99]), 1.0, UNITS)
-
-
 def panel(model: ModelResult, image: int, chosen: Chosen) -> Panel:
     """Similarity of one image's patches to the query under one model."""
     dataset = model.datasets.get("patch-similarity")
@@ -77,21 +68,6 @@ def panel(model: ModelResult, image: int, chosen: Chosen) -> Panel:
     own = None if chosen.shared else Scale(float(values.min()), float(np.sort(values.ravel())[-2:][0]), UNITS)
     note = token_layers.facet_text(model.spec, chosen.depth, chosen.facet)
     return panels.of_model(model, note, values, image, scale=own)
-
-
-def reading(datasets: Mapping[str, xr.Dataset], facet: str) -> str:
-    """How many patches have a mutual match, and how alike they are."""
-    said = []
-    for name, dataset in datasets.items():
-        if dataset.sizes["image"] < 2:
-            return "With a second image, the patches that correspond are shown: choose one more in the sidebar."
-        mutual = dataset["mutual"].values[1].astype(bool)
-        mean = float(dataset["match_similarity"].values[1][mutual].mean()) if mutual.any() else np.nan
-        said.append(
-            f"**{name}**: {int(mutual.sum())} of {mutual.size} patches have a mutual match, "
-            f"mean similarity {number(mean)}"
-        )
-    return "; ".join(said) + f" (cosine of {facet}s, n = 1 pair of images)." if said else ""
 
 
 def controls(selection: Selection) -> Chosen:

@@ -1,14 +1,11 @@
 """Whose attention picks out the object: measured, for models of the same architecture and other objectives."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
 import streamlit as st
-import xarray as xr
 
 from dashboard.compute import asking
-from dashboard.compute.asking import Ask, ModelResult, Outcome
+from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, image_sets, object_masks, progress
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, head_maps, panels
@@ -18,15 +15,13 @@ from dashboard.images import gallery, masks
 from dashboard.state import link
 from dashboard.state.selection import Selection
 from dashboard.view import Page
-from dashboard.views.dino_supervised import object_scores, removal_curves
+from dashboard.views.dino_supervised import below, object_scores
 from dashboard.views.dino_supervised.object_scores import Scores
-from probes.core.saliency import overlap
+from dashboard.views.dino_supervised.scored_maps import heads_of, scores_of, with_baselines
 
 PAGE = Page("DINO against supervised", section="Attention", order=20)
 
 MOST = 100
-MOST_CURVES = 16
-"""Images that the curves are of, which take many passes each."""
 SHOWN = {"best": "best head", "mean": "mean of heads"}
 HOW = """
 The first picture shows the **object**, the others where each model's last block attends, with the outline of the
@@ -59,45 +54,6 @@ NOT_SHOWN = """
 - One layer, one query: other layers may hold the object better.
 - A difference between two models is one between two trainings; it is not what the objective does in general.
 """
-
-
-def with_baselines(selection: Selection) -> Selection:
-    """The selection and, for every architecture in it, the same with random weights."""
-    names = [reference.timm_name for reference in selection.references if reference.weights != "random"]
-    random = [f"timm:{name.partition('.')[0]}@random:0" for name in dict.fromkeys(names)]
-    return replace(selection, models=tuple(dict.fromkeys([*selection.models, *random])))
-
-
-def heads_of(dataset: xr.Dataset, image: int) -> np.ndarray:
-    """The maps (head, y, x) of the only layer, without padding."""
-    return head_maps.layer_heads(dataset["attention"].isel(image=slice(image, image + 1)), 0)
-
-
-def scores_of(model: ModelResult, keys: Mapping[int, tuple[str, str]], tau: float) -> Scores | None:
-    """Scores of one model over the images that have a mask; None when it sees none of their objects.
-
-    Args:
-        model: with its maps.
-        keys: place of the image to picture and mask.
-        tau: share of the mass.
-    """
-    dataset = model.datasets.get("attention-maps")
-    if dataset is None or not keys:
-        return None
-    found, areas = [], []
-    for place, (picture, key) in keys.items():
-        geometry, heads = model.geometries[place], heads_of(dataset, place)
-        covered = masks.covered(picture, key, geometry, heads.shape[1:])
-        mask = masks.mask(picture, key)
-        found.append([overlap(one, mask, geometry, tau, covered) for one in heads])
-        areas.append(float(covered.mean()))
-    iou, pointing, inside = (
-        np.array([[getattr(one, name) for one in row] for row in found]) for name in ("iou", "pointing", "mass_inside")
-    )
-    seen = np.isfinite(iou).all(1)
-    if not seen.any():
-        return None
-    return Scores(iou[seen], pointing[seen], inside[seen], np.array(areas)[seen], "@random:" in model.model)
 
 
 def panel(model: ModelResult, scores: Scores | None, place: int, show: str, tau: float) -> Panel:
@@ -164,7 +120,7 @@ def page() -> None:
         csv=(lambda: frame.csv(object_scores.per_image(scored))) if scored else None,
     )
     if scored:
-        below(scored, outcome, asked)
+        below.draw(scored, outcome, asked)
 
 
 def _shown_image(many: Selection) -> int:
@@ -178,30 +134,3 @@ def _shown_image(many: Selection) -> int:
         on_change=lambda: link.put("pick", st.session_state["shown_image"]),
     )  # fmt: skip
     return many.images.index(linked)
-
-
-def below(scored: Mapping[str, Scores], outcome: Outcome, asked: Selection) -> None:
-    """The table, every head's rank, and the curves; what is closed costs nothing."""
-    numbers, ranks, curves = st.tabs(["Table", "Every head", "Deletion and insertion"], key="below", on_change="rerun")
-    if numbers.open:
-        with numbers:
-            rows = object_scores.table(scored)
-            shares = {
-                name: st.column_config.NumberColumn(format="%.3f") for name in rows.select_dtypes("float").columns
-            }
-            st.dataframe(rows, hide_index=True, column_config=shares)
-    if ranks.open:
-        with ranks:
-            drawn = object_scores.ranking(scored, outcome.colours)
-            frame.chart(drawn, key="ranks", alt="Mean IoU of every head with the object, ranked")
-    if curves.open:
-        with curves:
-            few = replace(asked, images=asked.images[:MOST_CURVES])
-            found, _ = asking.ask([Ask("saliency-score", {"map": "mean", "steps": 8, "fill": "mean"})], few)
-            ready = found.ready("saliency-score")
-            if ready:
-                drawn = removal_curves.figure(ready, found.colours)
-                frame.chart(drawn, key="curves", alt="Deletion and insertion curves")
-                st.markdown(removal_curves.answer(ready))
-            frame.states(found, "saliency-score")
-            progress.show(found, part="curves")

@@ -1,26 +1,24 @@
 """Attention and positions at several moments of a training: the snapshots of the shipped models."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import streamlit as st
 
 from dashboard.compute import asking
-from dashboard.compute.asking import Ask, Outcome
+from dashboard.compute.asking import Ask
 from dashboard.controls import choices
-from dashboard.draw import frame, panels, position_tiles
+from dashboard.draw import panels
 from dashboard.draw.frame import Help
-from dashboard.draw.panels import Look, Scale
+from dashboard.draw.panels import Look
 from dashboard.images import gallery
 from dashboard.state import link, models
-from dashboard.state.models import reference
-from dashboard.state.selection import Selection, read_point
-from dashboard.view import Answer, Chart, Images, Page, Shown, View, draw_rows
-from dashboard.views.formation import along_training
-from dashboard.views.formation.along_training import Course
-from model_zoo.training.snapshots import moments, positions_start, sizes
+from dashboard.state.selection import Selection
+from dashboard.view import Answer, Chart, Images, Page, Shown, View
+from dashboard.views.formation import along_training, places
+from dashboard.views.formation.moment_picker import slider
+from dashboard.views.formation.trainings import courses, moments_of, with_snapshots
 
-SHIPPED = ("scenes-vit-supervised", "scenes-vit-dino")
 MOST_IMAGES = 8
 ASKS = (
     Ask("attention-maps", {"query": "cls"}),
@@ -74,32 +72,6 @@ class Chosen:
     images: int
 
 
-def with_snapshots(selection: Selection) -> tuple[list[str], list[str]]:
-    """The selected models that have snapshots, and those that have none; the shipped pair if none has."""
-    keys = [reference(model).key or "" for model in selection.models]
-    have = [key for key in dict.fromkeys(keys) if key and moments(key)]
-    without = [model for model, key in zip(selection.models, keys, strict=True) if key not in have]
-    return have or list(SHIPPED), without
-
-
-def moments_of(keys: Sequence[str]) -> tuple[str, ...]:
-    """The models that the snapshots of trainings are, in order."""
-    return tuple(moment.model for key in keys for moment in moments(key))
-
-
-def courses(outcome: Outcome, selection: Selection, keys: Sequence[str]) -> list[Course]:
-    """What there is of each training, in the colour of its model where that is selected."""
-    found = {model.model: model for model in outcome.models}
-    colours = {key: selection.colour(key) for key in keys if key in selection.models}
-    spare = (colour for colour in models.COLOURS if colour not in colours.values())
-    courses = []
-    for key in keys:
-        along, colour = moments(key), colours.get(key) or next(spare)
-        results = tuple(replace(found[one.model], title=Course.name(one), colour=colour) for one in along)
-        courses.append(Course(models.title(key), colour, positions_start(key), sizes(key), along, results))
-    return courses
-
-
 def shown_image(images: Sequence[str]) -> int:
     """Draw the choice of the image that is shown, and return its place."""
     linked = link.first("pick")
@@ -113,44 +85,10 @@ def shown_image(images: Sequence[str]) -> int:
     return place
 
 
-def slider(keys: Sequence[str]) -> int:
-    """Draw the choice of a moment, and return the images seen until then."""
-    options = sorted({moment.images for key in keys for moment in moments(key)})
-    chosen = st.select_slider(
-        "Images seen",
-        options,
-        options[-1],
-        key="seen",
-        bind="query-params",
-        format_func=lambda count: f"{count:,}",
-        help="Each model shows its last snapshot until then.",
-        width=320,
-    )
-    return int(chosen)
-
-
 def draw_positions(answer: Answer[Chosen], _: Shown) -> None:
-    """One position's tile at every moment, and the tiles of all positions at the chosen one."""
-    along = courses(answer.outcome, answer.selection, answer.chosen.keys)
-    if not any(one.ready("position-similarity") for one in along):
-        return
-    st.subheader("Which places are alike", anchor=False)
-    picture, images = answer.selection.images[answer.chosen.place], answer.chosen.images
-    point = read_point(link.first("at")) or (0.3, 0.3)
-    look = Look(opacity=1.0, original=False, columns=max(len(one.moments) for one in along))
-    rows = [one.positions(picture, point, images) for one in along]
-    draw_rows(rows, scale=Scale(-1.0, 1.0, "cosine similarity", signed=True), look=look, key="places")
-    st.markdown(along_training.positions_in_words(along))
-    places = st.columns(len(along), gap="medium", wrap=True)
-    for index, (one, column) in enumerate(zip(along, places, strict=True)):
-        moment = one.at(images)
-        dataset = one.ready("position-similarity").get(moment)
-        if dataset is not None:
-            with column:
-                st.markdown(f"**{one.title}** · {one.name(moment)}, a tile for each position")
-                alt = f"Similarity of every two positions of {one.title} after {moment.images:,} images"
-                drawn = position_tiles.figure(dataset).update_layout(height=440)
-                frame.chart(drawn, key=f"tiles-{index}", alt=alt)
+    """Which positions are alike, along the training."""
+    chosen, selection = answer.chosen, answer.selection
+    places.draw(courses(answer.outcome, selection, chosen.keys), selection.images[chosen.place], chosen.images)
 
 
 def controls(selection: Selection) -> Chosen:

@@ -1,26 +1,23 @@
 """All heads of all layers of a model as one picture, and the chosen ones enlarged."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import streamlit as st
-import xarray as xr
 
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, map_options
 from dashboard.controls.map_options import MapOptions
-from dashboard.draw import charts, frame, head_maps, panels, sentences
-from dashboard.draw.charts import ATTENTION_STATISTICS
+from dashboard.draw import head_maps, panels
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
 from dashboard.draw.panels import Panel, Row, Scale
 from dashboard.images import gallery
 from dashboard.state.selection import Point, Selection
 from dashboard.view import Answer, Page, Shown, View
-from dashboard.views.heads import overview
-from dashboard.views.heads.mosaic import Tile, tiles
+from dashboard.views.heads import overview, statistics
+from dashboard.views.heads.maps import most_focused, table
+from dashboard.views.heads.mosaic import tiles
 
 SCALES = {"shared": "one for all", "own": "each map its own"}
 HOW = """
@@ -74,32 +71,6 @@ def panel(model: ModelResult, index: int, chosen: MapOptions) -> Panel:
     return panels.of_model(model, f"layer {layer + 1}, head {head + 1}", values, scale=own, **chosen.masked(values))
 
 
-def most_focused(groups: Mapping[str, Sequence[Tile]], tau: float) -> str:
-    """Which head of each model concentrates most, a sentence a model."""
-    said = []
-    for name, group in groups.items():
-        counts = [int(head_maps.mass_mask(tile.values, tau).sum()) for tile in group]
-        first = group[int(np.argmin(counts))]
-        said.append(
-            f"**{name}**: {sentences.percent(tau)} of what goes to patches falls on {min(counts)} of "
-            f"{first.values.size} in head {first.head + 1} of layer {first.layer + 1}, the most focused of "
-            f"{len(group)}; on {number(float(np.median(counts)))} in the median head."
-        )
-    return "  \n".join(said)
-
-
-def table(ready: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """The maps of every layer: model, layer, head, row and column from 1, attention weight."""
-    parts = [
-        head_maps.table(dataset["attention"], layer).assign(model=name)
-        for name, dataset in ready.items()
-        for layer in range(dataset.sizes["layer"])
-    ]
-    together = pd.concat(parts, ignore_index=True)
-    together.insert(0, "model", together.pop("model"))
-    return together
-
-
 def controls(selection: Selection) -> Chosen:
     """Draw query, colours of the overview, and how enlarged maps look."""
     query, point = choices.query()
@@ -132,31 +103,6 @@ def above(answer: Answer[Chosen], _: Shown) -> None:
     st.caption(f"{ends} Query: {choices.QUERY_TEXT[chosen.query]}, or the mean over patches in layers without CLS.")
 
 
-def statistics(answer: Answer[Chosen], _: Shown) -> None:
-    """Charts of entropy, mutual information and mass a token type, two in a row."""
-    ready = answer.outcome.ready("attention-statistics")
-    if not ready:
-        return
-    st.subheader("How spread, how alike, onto which tokens", anchor=False)
-    has = [
-        name
-        for name in ATTENTION_STATISTICS
-        if name != "entropy" and any(dataset[name].notnull().any() for dataset in ready.values())
-    ]
-    columns = st.columns(2, gap="large")
-    for place, name in enumerate(has):
-        label = ATTENTION_STATISTICS[name]
-        drawn = charts.over_layers(ready, name, answer.outcome.colours, label=label)
-        units = "fraction of the largest possible" if name == "entropy_normalised" else "fraction of attention"
-        drawn.update_yaxes(title="fraction" if name == "nmi" else units)
-        drawn.update_layout(height=280, showlegend=False)
-        with columns[place % 2]:
-            st.markdown(f"**{label[0].upper()}{label[1:]}**")
-            frame.chart(drawn, key=f"statistic-{name}", alt=f"{label} over the layers")
-    n = next(iter(ready.values())).attrs.get("n", 1)
-    st.caption(f"A small point a head, the line the mean of a layer; colours as in the sidebar. n = {n} image.")
-
-
 VIEW = View(
     Page("All heads", section="Attention", order=10),
     "What does every head look at?",
@@ -169,5 +115,5 @@ VIEW = View(
     ],
     size="linked",
     above=above,
-    below=statistics,
+    below=lambda answer, _: statistics.draw(answer.outcome),
 )

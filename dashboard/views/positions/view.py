@@ -1,21 +1,18 @@
 """Position embeddings: which places of the image a model tells apart before it has seen one."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-
-import xarray as xr
 
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices
-from dashboard.draw import frame, matrices, model_columns, palette, panels
+from dashboard.draw import panels
 from dashboard.draw.frame import Help
-from dashboard.draw.matrices import Square
 from dashboard.draw.panels import Look, Panel, Row
-from dashboard.draw.position_tiles import at_point, figure, mosaic, neighbours, scale_of
+from dashboard.draw.position_tiles import at_point, scale_of
 from dashboard.images import gallery
 from dashboard.state import link
 from dashboard.state.selection import Point, Selection, read_point
 from dashboard.view import Answer, Page, Shown, View
+from dashboard.views.positions import mosaics
 
 METRICS = {"cosine": "cosine", "dot": "dot product"}
 HOW = """
@@ -52,35 +49,6 @@ class Chosen:
     point: Point
 
 
-def document(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], said: str) -> str:
-    """The mosaics of all models as SVG, on one scale where they have the same units."""
-    scales = {name: scale_of(dataset) for name, dataset in datasets.items()}
-    shared = next(iter(scales.values())) if len(set(scales.values())) == 1 else None
-    drawn = []
-    for name, dataset in datasets.items():
-        pixels = matrices.painted(mosaic(dataset["similarity"])[0], scales[name], gaps=True)
-        axes = "column of the position", "row of the position"
-        own = None if shared else scales[name]
-        drawn.append(Square(name, colours[name], dataset.attrs["source"], pixels, *axes, scale=own))
-    return matrices.svg(drawn, scale=shared, title="Similarity of positions", caption=said)
-
-
-def reading(datasets: Mapping[str, xr.Dataset]) -> str:
-    """One sentence a model: neighbours against the rest."""
-    said = []
-    for name, dataset in datasets.items():
-        near, far = (written(value) for value in neighbours(dataset["similarity"]))
-        height, width = dataset.sizes["y"], dataset.sizes["x"]
-        what = f"{scale_of(dataset).units} {near} side by side, {far} otherwise"
-        said.append(f"**{name}**: {what} (mean over {height} × {width} positions; {dataset.attrs['remark']}).")
-    return "  \n".join(said)
-
-
-def written(value: float) -> str:
-    """A mean similarity: two digits after the point, more only where a bias is small."""
-    return "0" if abs(value) < 5e-5 else f"{value:.2f}" if abs(value) >= 0.095 else palette.number(value, 2)
-
-
 def panel(model: ModelResult, picture: str, point: Point) -> Panel:
     """One model's similarity to the chosen place."""
     dataset = model.datasets.get("position-similarity")
@@ -95,22 +63,9 @@ def panel(model: ModelResult, picture: str, point: Point) -> Panel:
 
 
 def draw_mosaics(answer: Answer[Chosen], _: Shown) -> None:
-    """A mosaic a model, and one colour bar where all have the same scale."""
-    datasets = answer.outcome.ready("position-similarity")
-    if not datasets:
-        return
-    notes = {}
-    for name, dataset in datasets.items():
-        step = mosaic(dataset["similarity"])[3]
-        thinned = f" · a tile for one row and column in {step}" if step > 1 else ""
-        notes[name] = f"{dataset.attrs['source']}, {dataset.sizes['y']} × {dataset.sizes['x']} positions{thinned}"
-    same = all(dataset["similarity"].attrs["units"] == "cosine" for dataset in datasets.values())
-    for index, (name, place) in enumerate(model_columns.columns(notes, answer.outcome.colours, most=3).items()):
-        with place:
-            alt = f"Similarity of every two positions of {name}, a tile for each position"
-            frame.chart(figure(datasets[name], bar=not same), key=f"tiles-{index}", alt=alt)
-    if same:
-        model_columns.bar("−1", "1 cosine similarity; one scale for all models", signed=True)
+    """All places against all others."""
+    if ready := answer.outcome.ready("position-similarity"):
+        mosaics.draw(ready, answer.outcome.colours)
 
 
 def controls(_: Selection) -> Chosen:
@@ -128,7 +83,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
     if len(scales) == 1:
         drawn = [replace(panel, scale=None) for panel in drawn]
     ready = outcome.ready("position-similarity")
-    said = reading(ready) if ready else ""
+    said = mosaics.reading(ready) if ready else ""
     return Shown(
         "Similarity of positions",
         [Row(picture, drawn, title="One place against all others", point=point, clickable=True)],
@@ -136,7 +91,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
         look=Look(opacity=1.0, original=False),
         said=said,
         table={name: at_point(dataset, point) for name, dataset in ready.items()},
-        document=(lambda: document(ready, outcome.colours, said)) if ready else None,
+        document=(lambda: mosaics.document(ready, outcome.colours, said)) if ready else None,
     )
 
 

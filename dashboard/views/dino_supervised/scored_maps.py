@@ -1,0 +1,53 @@
+"""The maps of all heads of the last block, and their scores against the objects' masks."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+
+from dashboard.compute.asking import ModelResult
+from dashboard.draw import head_maps
+from dashboard.images import masks
+from dashboard.state.selection import Selection
+from dashboard.views.dino_supervised.object_scores import Scores
+from probes.core.saliency import overlap
+
+
+def with_baselines(selection: Selection) -> Selection:
+    """The selection and, for every architecture in it, the same with random weights."""
+    names = [reference.timm_name for reference in selection.references if reference.weights != "random"]
+    random = [f"timm:{name.partition('.')[0]}@random:0" for name in dict.fromkeys(names)]
+    return replace(selection, models=tuple(dict.fromkeys([*selection.models, *random])))
+
+
+def heads_of(dataset: xr.Dataset, image: int) -> np.ndarray:
+    """The maps (head, y, x) of the only layer, without padding."""
+    return head_maps.layer_heads(dataset["attention"].isel(image=slice(image, image + 1)), 0)
+
+
+def scores_of(model: ModelResult, keys: Mapping[int, tuple[str, str]], tau: float) -> Scores | None:
+    """Scores of one model over the images that have a mask; None when it sees none of their objects.
+
+    Args:
+        model: with its maps.
+        keys: place of the image to picture and mask.
+        tau: share of the mass.
+    """
+    dataset = model.datasets.get("attention-maps")
+    if dataset is None or not keys:
+        return None
+    found, areas = [], []
+    for place, (picture, key) in keys.items():
+        geometry, heads = model.geometries[place], heads_of(dataset, place)
+        covered = masks.covered(picture, key, geometry, heads.shape[1:])
+        mask = masks.mask(picture, key)
+        found.append([overlap(one, mask, geometry, tau, covered) for one in heads])
+        areas.append(float(covered.mean()))
+    iou, pointing, inside = (
+        np.array([[getattr(one, name) for one in row] for row in found]) for name in ("iou", "pointing", "mass_inside")
+    )
+    seen = np.isfinite(iou).all(1)
+    if not seen.any():
+        return None
+    return Scores(iou[seen], pointing[seen], inside[seen], np.array(areas)[seen], "@random:" in model.model)
