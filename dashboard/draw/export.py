@@ -1,5 +1,6 @@
 """The panels as one picture for a slide: an SVG that holds everything, and a PNG made from it without a browser."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -172,8 +173,8 @@ def bar(scale: Scale, x: float, y: float) -> str:
 
 
 def plain(markdown: str) -> str:
-    """A sentence without its Markdown stars."""
-    return markdown.replace("*", "")
+    """A sentence without its Markdown: no stars, and of a link its words."""
+    return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", markdown).replace("*", "")
 
 
 def fit(text: str, most: int) -> str:

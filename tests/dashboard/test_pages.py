@@ -88,6 +88,8 @@ def test_the_first_visit_compares_four_trained_objectives_on_a_photo_and_a_scene
     assert "image" not in at.query_params, "what a page shows by itself is no choice"
     said = " ".join(m.value for m in at.markdown)
     assert "On the true object, of what the CLS query gives to patches: " in said
+    assert "learned from procedural scenes alone" in said
+    assert "](?model=dino-s16&model=deit-s16&image=photo%3Acoffee): " in said
     assert "n = 2 images" in said
 
 

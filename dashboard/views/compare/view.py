@@ -13,10 +13,10 @@ from dashboard.draw.panels import Panel, Row, Scale
 from dashboard.images import gallery, masks
 from dashboard.state.selection import Depth, Point, Selection
 from dashboard.view import Answer, Images, Page, Shown, View
-from dashboard.views.compare import below
+from dashboard.views.compare import below, photographs
 from dashboard.views.compare.maps_of_heads import HeadMap, head_maps_of, in_words, on_object, table
 
-DEFAULT_IMAGES = ("photo:coffee", "scene:0")
+DEFAULT_IMAGES = ("scene:0", "photo:coffee")
 ASKS = [Ask("attention-statistics")]
 """Statistics are means over all images."""
 MOST_ROWS = 4
@@ -78,10 +78,12 @@ def panel(model: ModelResult, one: HeadMap, chosen: MapOptions) -> Panel:
 def row(picture: str, outcome: Outcome, found: Sequence[HeadMap], chosen: Chosen) -> Row:
     """One image under all models, its object outlined where it is known."""
     key = object_masks.key_of(picture)
+    measured = on_object(picture, key, outcome, found, choices.QUERY_TEXT[chosen.query])
+    learned = photographs.said(picture, [model.model for model in outcome.models])
     return Row(
         picture,
         [panel(model, one, chosen.maps) for model, one in zip(outcome.models, found, strict=True)],
-        note=on_object(picture, key, outcome, found, choices.QUERY_TEXT[chosen.query]),
+        note="  \n".join(filter(None, [measured, learned])),
         outline=masks.outlined(picture, key) if key else None,
         outline_of=masks.named(key) if key else "",
         point=chosen.point,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices
-from dashboard.draw import panels
+from dashboard.draw import frame, panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Look, Panel, Row
 from dashboard.draw.position_tiles import at_point, scale_of
@@ -63,7 +63,8 @@ def panel(model: ModelResult, picture: str, point: Point) -> Panel:
 
 
 def draw_mosaics(answer: Answer[Chosen], _: Shown) -> None:
-    """All places against all others."""
+    """All places against all others, and why a model has none."""
+    frame.states(answer.outcome, "position-similarity")
     if ready := answer.outcome.ready("position-similarity"):
         mosaics.draw(ready, answer.outcome.colours)
 
