@@ -22,7 +22,7 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "images"
 READY = """() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'
-&& !document.querySelector('[data-testid=stSkeleton], .st-key-stop')"""
+&& !document.querySelector('[data-testid=stSkeleton], [class*=st-key-stop]')"""
 
 
 @dataclass(frozen=True)
