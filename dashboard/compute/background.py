@@ -1,10 +1,10 @@
 """Slow things that are no probe: each made once in the background and kept for a while."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from dashboard.cache import Bounded
 from dashboard.compute import results
 from dashboard.compute.jobs import Job, QueueFull
 
@@ -20,12 +20,11 @@ class Background(Generic[T]):
     """Finished things by key, least recently used out first, and the jobs that make more.
 
     Args:
-        most: how many are kept.
+        most_bytes: what they may take together.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept: OrderedDict[object, T] = OrderedDict()
+    def __init__(self, most_bytes: int) -> None:
+        self._kept: Bounded[object, T] = Bounded(most_bytes)
         self._live: dict[object, Job] = {}
         self._lock = threading.RLock()
 
@@ -44,12 +43,9 @@ class Background(Generic[T]):
             with self._lock:
                 self._kept[key] = made
                 self._live.pop(key, None)
-                while len(self._kept) > self._most:
-                    self._kept.popitem(last=False)
 
         with self._lock:
             if key in self._kept:
-                self._kept.move_to_end(key)
                 return self._kept[key]
             job = self._live.get(key)
             if job is not None and visitor in job.left:

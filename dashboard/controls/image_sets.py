@@ -18,7 +18,7 @@ from dashboard.images.sets import ImageSet
 from dashboard.state import link
 from dashboard.state.selection import Selection
 
-_READING: Background[tuple[str, list[str]]] = Background(sets.MOST_SETS)
+_READING: Background[tuple[str, list[str]]] = Background(2**20)
 
 
 def control(selection: Selection, *, default: str = "chosen", most: int = 2000) -> tuple[Selection, ImageSet]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -197,3 +198,33 @@ def _padded(key: Tensor) -> Tensor:
 def _at_least_float32(x: Tensor) -> Tensor:
     x = x.detach()
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+class AttentionCall(NamedTuple):
+    """What a call of `torch.nn.functional.scaled_dot_product_attention` is given."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    bias: Tensor | None
+    scale: float
+
+
+def read_call(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> AttentionCall:
+    """Read the arguments as PyTorch does.
+
+    Raises:
+        RuntimeError: causal or grouped-query attention.
+    """
+    if is_causal or enable_gqa:
+        raise RuntimeError("causal and grouped-query attention are not read; no vision transformer here uses them")
+    return AttentionCall(query, key, value, attn_mask, query.shape[-1] ** -0.5 if scale is None else scale)

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from model_zoo.adapter import Adapter, Geometry
 from model_zoo.layout import Tap
-from probes.core.attention import Attention, AttentionRows
+from probes.core.attention import Attention, AttentionCall, AttentionRows, read_call
 from probes.core.precision import full_precision
 
 __all__ = ["Attention", "AttentionRows", "Batch", "Tokens", "Weights", "forward"]
@@ -206,32 +206,17 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is scaled_dot_product_attention and self.running is not None:
-            self._call(*args, **kwargs)
+            self._call(read_call(*args, **kwargs))
         return func(*args, **kwargs)
 
-    def _call(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> None:
-        if is_causal or enable_gqa:
-            raise RuntimeError(
-                "causal and grouped-query attention are not captured; no vision transformer here uses them"
-            )
-        for facet, tensor in (("query", query), ("key", key), ("value", value)):
+    def _call(self, call: AttentionCall) -> None:
+        for facet in ("query", "key", "value"):
             point = f"{facet}.{self.running}"
             if point in self.points:
                 self.seen[point] += 1
-                tokens = tensor.detach().transpose(1, 2).flatten(2)
+                tokens = getattr(call, facet).detach().transpose(1, 2).flatten(2)
                 self.give(_tokens(point, self.images, tokens, self.adapter.layout.taps[point]))
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
-        self._take(query=query, key=key, bias=attn_mask, scale=scale)
+        self._take(query=call.query, key=call.key, bias=call.bias, scale=call.scale)
 
     def _take(self, **given: Any) -> None:
         if self.running is None:

@@ -10,6 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from model_zoo.adapter import Adapter
+from probes.core.attention import AttentionCall, read_call
 from probes.core.precision import full_precision
 from probes.core.targets import Score, Target
 
@@ -112,27 +113,15 @@ class _WrittenOut(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is scaled_dot_product_attention and self.running is not None:
-            return self._attend(*args, **(kwargs or {}))
+            return self._attend(read_call(*args, **(kwargs or {})))
         return func(*args, **(kwargs or {}))
 
-    def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        if is_causal or enable_gqa:
-            raise RuntimeError("causal and grouped-query attention have no gradients here; no vision model uses them")
-        scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attn_mask, -torch.inf)
-        elif attn_mask is not None:
-            scores = scores + attn_mask
+    def _attend(self, call: AttentionCall) -> Tensor:
+        scores = (call.query * call.scale) @ call.key.transpose(-2, -1)
+        if call.bias is not None and call.bias.dtype == torch.bool:
+            scores = scores.masked_fill(~call.bias, -torch.inf)
+        elif call.bias is not None:
+            scores = scores + call.bias
         attention = scores.softmax(-1)
         self._keep(attention)
-        return attention.to(value.dtype) @ value
+        return attention.to(call.value.dtype) @ call.value

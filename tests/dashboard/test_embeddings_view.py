@@ -132,7 +132,7 @@ def test_tsne_runs_once_in_the_background():
 
 
 def test_what_fails_or_is_stopped_says_so_and_can_be_asked_again():
-    kept = Background(2)
+    kept = Background(2**20)
 
     def fail(job):
         raise ImageError("This cannot be drawn.")

@@ -53,6 +53,20 @@ def peaked(name: str, size: tuple[int, int] | None = None, *, seed: int = 0, sha
     return Adapter(model.double(), image_size=size if resized else None)
 
 
+class Double(Adapter):
+    """Inputs in the precision of the random models, for runs through the runner."""
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """The input in float64."""
+        return super().preprocess(image).double()
+
+
+def double(name: str, seed: int = 0) -> Double:
+    """A `peaked` model that can be run from pictures."""
+    adapter = peaked(name, seed=seed)
+    return Double(adapter.module, image_size=adapter.image_size)
+
+
 def _sharpen(module: nn.Module, factor: float) -> None:
     for child, share in (("qkv", 2 / 3), ("qk", 1.0), ("q", 1.0), ("k", 1.0), ("kv", 1 / 2)):
         linear = getattr(module, child, None)

@@ -13,22 +13,10 @@ from model_zoo.images import ImageSource
 from probes.cka import CKA
 from probes.core.hsic import Sums, ratio_of, u_centred_gram
 from probes.core.runner import run
-from tests.probes.families import inputs, noise, peaked
+from tests.probes.families import Double, double, inputs, noise
 
 IMAGES = noise(13)
 SOURCES = [ImageSource(f"image {i}", lambda image=image: image) for i, image in enumerate(IMAGES)]
-
-
-class Double(Adapter):
-    """Inputs in the precision of the random models."""
-
-    def preprocess(self, image):
-        return super().preprocess(image).double()
-
-
-def double(name: str, seed: int = 0) -> Double:
-    adapter = peaked(name, seed=seed)
-    return Double(adapter.module, image_size=adapter.image_size)
 
 
 def cnn() -> Double:

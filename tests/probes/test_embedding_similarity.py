@@ -15,22 +15,10 @@ from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
 from probes.core.runner import run
 from probes.embedding_similarity import EmbeddingSimilarity, cosine
-from tests.probes.families import inputs, noise, peaked
+from tests.probes.families import Double, double, inputs, noise, peaked
 
 IMAGES = noise(5)
 SOURCES = [ImageSource(f"image {i}", lambda image=image: image) for i, image in enumerate(IMAGES)]
-
-
-class Double(Adapter):
-    """Inputs in the precision of the random models."""
-
-    def preprocess(self, image):
-        return super().preprocess(image).double()
-
-
-def double(name: str) -> Double:
-    adapter = peaked(name)
-    return Double(adapter.module, image_size=adapter.image_size)
 
 
 def result(adapter: Adapter, count: int = 5, **parameters: str) -> xr.Dataset:

@@ -20,7 +20,7 @@ from dashboard.images import gallery
 ASSETS = Path(__file__).parent
 NEAR_SIDE = 96
 CHUNK = 50
-_SHEETS: Background[dict[str, Any]] = Background(8)
+_SHEETS: Background[dict[str, Any]] = Background(64 * 2**20)
 
 _COMPONENT = st.components.v2.component(
     "relations",

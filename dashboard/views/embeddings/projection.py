@@ -18,7 +18,7 @@ FEWEST = 5
 NEIGHBOURS = 15
 NO_UMAP = "UMAP is not installed here: `pip install -r requirements-umap.txt` on the server adds it."
 
-_KEPT: Background[np.ndarray] = Background(64)
+_KEPT: Background[np.ndarray] = Background(16 * 2**20)
 _UMAP = threading.Lock()  # its compiled loops may not run in two threads at once on every machine
 
 
