@@ -99,10 +99,8 @@ def reading(datasets: Mapping[str, xr.Dataset]) -> str:
 
 def controls(selection: Selection) -> Chosen:
     """Draw the layer and what is fitted."""
-    return Chosen(
-        choices.layer(asking.known(selection)),
-        choices.one_of("Patches", FOREGROUNDS, "foreground"),
-    )
+    depth = choices.layer(asking.known(selection))
+    return Chosen(depth, choices.one_of("Patches", FOREGROUNDS, "foreground"))
 
 
 def shown(answer: Answer[Chosen]) -> Shown:
