@@ -1,10 +1,6 @@
 """The real server: whom it answers, with which headers, and what its first visitors see."""
 
-import os
 import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
@@ -19,6 +15,7 @@ from websockets.sync.client import connect
 
 from dashboard import serving
 from dashboard.state import visitors
+from tests import running
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,26 +23,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
     """A dashboard that has just started."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("server")
-    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(folder / "hub")}
-    command = [sys.executable, "-m", "streamlit", "run", "dashboard/Home.py", "--server.port", str(port)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        for _ in range(300):
-            assert process.poll() is None, (folder / "log").read_text()
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).read()
-                break
-            except OSError:
-                time.sleep(0.1)
+    with running.dashboard(tmp_path_factory.mktemp("server")) as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def socket_of(port, host, origin):
