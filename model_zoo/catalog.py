@@ -58,6 +58,12 @@ class CatalogEntry:
         path = self.folder / "card.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
+    @property
+    def decoder(self) -> Path | None:
+        """The weights of a shipped masked autoencoder's decoder; None where there are none."""
+        path = self.folder / "decoder.safetensors"
+        return path if path.is_file() else None
+
     def snapshots(self) -> dict[int, Path]:
         """The weights that were kept along a shipped model's training, by step in order; without the final ones."""
         files = self.folder.glob("snapshots/step-*.safetensors")

@@ -16,6 +16,7 @@ from typing import Any
 
 from model_zoo.catalog import CATALOG
 from model_zoo.loading import load
+from model_zoo.mae import DECODER
 from model_zoo.reference import step_name
 from model_zoo.scenes import CLASSES, PROBE_BANK_SEED
 from model_zoo.training.config import TrainConfig, stages_taken, steps_taken
@@ -63,6 +64,9 @@ def publish(key: str, runs: list[Path], compute: str, notes: str = "") -> dict[s
     configs = [TrainConfig.from_json(json.loads((run / "config.json").read_text(encoding="utf-8"))) for run in runs]
     entry.folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(runs[-1] / WEIGHTS, entry.folder / WEIGHTS)
+    (entry.folder / DECODER).unlink(missing_ok=True)
+    if (runs[-1] / DECODER).is_file():
+        shutil.copyfile(runs[-1] / DECODER, entry.folder / DECODER)
     finetune = configs[0].objective == "mae"
     figures = evaluate_scenes(load(key, device="cpu"), HELD_OUT, finetune=finetune)
     untrained = None
