@@ -12,7 +12,7 @@ from dashboard.controls.sidebar import sidebar
 from dashboard.draw import frame
 from dashboard.draw.palette import megabytes
 from dashboard.state import link
-from dashboard.state.models import MOST_MODELS, title
+from dashboard.state.models import MOST_MODELS, reference, title
 from dashboard.state.selection import read_models
 from dashboard.view import Page
 from model_zoo.catalog import CATALOG, CatalogEntry
@@ -143,7 +143,7 @@ def _actions(entry: CatalogEntry, models: tuple[str, ...]) -> None:
 
 def _load(model: str) -> None:
     def load(job: Job) -> None:
-        with work.zoo().lease(model, on_progress=job.report):
+        with work.zoo().lease(reference(model), on_progress=job.report):
             pass
 
     try:

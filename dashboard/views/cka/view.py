@@ -99,8 +99,9 @@ def draw_squares(answer: Answer[Chosen], _: Shown) -> None:
             frame.chart(figure(a, b, dataset), key=f"cka-{index}", alt=alt)
     if found:
         model_columns.bar("0", "1 CKA; one scale for all squares")
+    known = any(model.reasons for model in outcome.models)  # said for the model that it is true of
     for dataset in outcome.pairs.values():
-        if "undefined" in dataset.attrs:
+        if "undefined" in dataset.attrs and not known:
             st.info(asking.sentence(f"No square between the two: {dataset.attrs['undefined']}"), icon=":material/info:")
 
 
