@@ -11,7 +11,7 @@ from dashboard.controls import choices
 from dashboard.draw import head_maps, sentences
 from dashboard.images import masks
 from dashboard.state.selection import Depth, Point
-from probes.core.saliency import overlap
+from probes.core.saliency import baselines, overlap
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def on_object(picture: str, key: str, outcome: Outcome, found: Sequence[HeadMap]
     """What part of each model's map lies on the object of the picture, in words; empty where none is known."""
     shares: dict[str, float] = {}
     areas: list[float] = []
+    centres: list[float] = []
     for model, one in zip(outcome.models, found, strict=True):
         if key and one.values is not None:
             geometry = model.geometries[0]
@@ -72,7 +73,8 @@ def on_object(picture: str, key: str, outcome: Outcome, found: Sequence[HeadMap]
             mask = masks.mask(picture, key)
             shares[model.title] = overlap(one.values, mask, geometry, 0.6, covered).mass_inside
             areas.append(float(covered.mean()))
-    return sentences.on_object(shares, areas, masks.named(key), query)
+            centres.append(baselines(mask, geometry, covered, 0.6)["centre"].mass_inside)
+    return sentences.on_object(shares, areas, centres, masks.named(key), query)
 
 
 def table(each: Mapping[str, Outcome], depth: Depth) -> pd.DataFrame:
