@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from dashboard.controls import choices
 from dashboard.draw import head_maps, palette, sentences
 from dashboard.state import models
+from model_zoo.layout import AttentionLayer
 
 MAPS = arrays(np.float64, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.floats(0, 1).map(lambda x: x**2))
 
@@ -111,6 +113,21 @@ def test_the_share_on_an_object_is_told_beside_what_an_even_map_would_have():
     assert "whether a map has its outline is IoU" in said
     assert "c **" not in said
     assert sentences.on_object({"a": np.nan}, [0.0], [np.nan], "true object", "the CLS query") == ""
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (AttentionLayer("a", 3, (4, 4), 1, cls=True), ""),
+        (AttentionLayer("a", 3, (4, 4), 0), "mean of patches (no CLS)"),
+        (AttentionLayer("a", 3, (4, 4), 4, cls=False), "mean of patches (no CLS)"),  # registers alone
+        (AttentionLayer("a", 3, (4, 4), 0, kind="pool"), "pooling query (no CLS)"),
+        (AttentionLayer("a", 3, (4, 4), 1, cls=True, kind="class"), ""),
+    ],
+)
+def test_the_token_that_answers_without_cls_is_named(layer, told):
+    assert choices.answering(layer, "cls") == told
+    assert choices.answering(layer, "mean") == ""
 
 
 def test_no_map_no_sentence():

@@ -147,6 +147,7 @@ def test_nonsense_in_the_link_is_reset_with_a_note(query, told, settle):
     at.run()
     told_then = [toast.value for toast in at.toast]
     assert any(told in text for text in told_then), told_then
+    assert not any(word in text for text in told_then for word in ("python", "command line", "--"))
     clean(settle(at))
 
 

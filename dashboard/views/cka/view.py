@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask
 from dashboard.controls import choices
+from dashboard.controls.glossary import meaning
 from dashboard.draw import frame, model_columns
 from dashboard.draw.frame import Help
 from dashboard.state import models
@@ -76,8 +77,15 @@ def two_of(selection: Selection) -> tuple[str, ...]:
 def controls(selection: Selection) -> Chosen:
     """Draw the models, their features and the points."""
     pair = two_of(selection)
-    representation = choices.one_of("Features", REPRESENTATIONS, "representation")
-    return Chosen(pair, representation, choices.one_of_many("Layers", POINTS, "points", width=155))
+    representation = choices.one_of(
+        "Features",
+        REPRESENTATIONS,
+        "representation",
+        help="What stands for an image in a layer: all its tokens, or one vector.",
+    )
+    return Chosen(
+        pair, representation, choices.one_of_many("Layers", POINTS, "points", width=155, help=meaning("layer"))
+    )
 
 
 def asks(chosen: Chosen) -> list[Ask]:

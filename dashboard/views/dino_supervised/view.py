@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, image_sets, object_masks, progress
+from dashboard.controls.glossary import meaning
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, head_maps, panels
 from dashboard.draw.frame import Help
@@ -43,9 +44,10 @@ $$\text{IoU} = \frac{|M_\tau \cap O|}{|M_\tau \cup O|}, \qquad M_\tau = \text{th
 
 $$\text{pointing} = [\arg\max_p m_p \in O], \qquad \text{mass on object} = \textstyle\sum_p \hat m_p c_p$$
 
-with $m$ the CLS row of the last attention layer over the patches (the mean over patch queries in models without CLS),
-$\hat m = m/\sum m$, $O$ the object in pixels within the model's crop and $c_p$ the part of patch $p$ that it covers.
-Uniform attention ties all $P$ patches, and each is in its mask to the part $t = \lceil \tau P\rceil / P$: with the
+with $m$ the CLS row of the last attention layer over the patches (without CLS the row of the pooling query where there
+is one, else the mean over patches), $\hat m = m/\sum m$, $O$ the object in pixels within the
+model's crop and $c_p$ the part of patch $p$ that it covers. Uniform attention ties all $P$
+patches, and each is in its mask to the part $t = \lceil \tau P\rceil / P$: with the
 object's area $a$ its IoU is $ta/(t+a-ta)$ and its mass on the object $a$. The centre prior is
 $m_p = \exp(-((u_p-\frac12)^2 + (v_p-\frac12)^2)/2\sigma^2)$ at the patch's centre, in fractions of the input,
 $\sigma = \frac14$. Deletion and insertion: the area under the curve of the model's
@@ -74,6 +76,8 @@ def panel(model: ModelResult, scores: Scores | None, place: int, show: str, tau:
         values, note = heads.mean(0), f"mean of {len(heads)} heads"
     else:
         values, note = heads[scores.best], f"head {scores.best + 1} of {len(heads)}"
+    if answering := choices.answering(model.spec.layers[-1], "cls") if model.spec and model.spec.layers else "":
+        note += f" · {answering}"
     mask = head_maps.mass_mask(values, tau)
     return panels.of_model(model, note, values, image=place, mask=mask, contour_only=True)
 
@@ -98,8 +102,24 @@ def page() -> None:
         many, _ = image_sets.control(selection, default="scenes-32", most=MOST)
         place = _shown_image(many)
         show = choices.one_of_many("Map", SHOWN, "map", width=150)
-        tau = st.slider("Mass inside the outline", 0.1, 0.95, 0.6, 0.05, key="tau", bind="query-params", width=150)
-        baseline = st.toggle("Random weights", True, key="baseline", bind="query-params")
+        tau = st.slider(
+            "Mass inside the outline",
+            0.1,
+            0.95,
+            0.6,
+            0.05,
+            key="tau",
+            bind="query-params",
+            width=150,
+            help=meaning("mass mask"),
+        )
+        baseline = st.toggle(
+            "Random weights",
+            True,
+            key="baseline",
+            bind="query-params",
+            help="Adds each architecture untrained, as a baseline.",
+        )
         object_masks.popover(many.images[place])
     asked = with_baselines(many) if baseline else many
     outcome, _ = asking.ask([Ask("attention-maps", {"layers": "last"})], many, models=asked.models)
@@ -118,7 +138,7 @@ def page() -> None:
 
     def document() -> str:
         title = f"{gallery.title(picture)}: attention of the last block"
-        return export.svg(picture, drawn, scale=scale, look=look, title=title, caption=export.plain(said))
+        return export.svg(picture, drawn, scale=scale, look=look, title=title, caption=said)
 
     frame.footer(
         Help(HOW, FORMULA, NOT_SHOWN),
