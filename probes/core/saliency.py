@@ -183,8 +183,8 @@ def centre_prior(grid: tuple[int, int]) -> np.ndarray:
         and Tatler 2014, doi:10.1016/j.visres.2014.06.016 (a Gaussian of fixed width, not fitted to the data).
     """
     down, across = ((np.arange(cells) + 0.5) / cells - 0.5 for cells in grid)
-    squared: np.ndarray = down[:, None] ** 2 + across[None] ** 2
-    return np.exp(-squared / (2 * CENTRE_WIDTH**2))
+    found: np.ndarray = np.exp(-(down[:, None] ** 2 + across[None] ** 2) / (2 * CENTRE_WIDTH**2))
+    return found
 
 
 def baselines(mask: np.ndarray, geometry: Geometry, covered: np.ndarray, tau: float) -> dict[str, Overlap]:

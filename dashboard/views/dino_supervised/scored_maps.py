@@ -1,6 +1,6 @@
 """The maps of all heads of the last block, and their scores against the objects' masks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -59,7 +59,7 @@ def scores_of(model: ModelResult, keys: Mapping[int, tuple[str, str]], tau: floa
     )
 
 
-def _numbers(rows: Sequence[Sequence[Overlap]]) -> Iterator[np.ndarray]:
+def _numbers(rows: Sequence[Sequence[Overlap]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """IoU, pointing and mass inside, each (image, head)."""
-    for name in ("iou", "pointing", "mass_inside"):
-        yield np.array([[getattr(one, name) for one in row] for row in rows])
+    numbers = np.array([[(one.iou, one.pointing, one.mass_inside) for one in row] for row in rows])
+    return numbers[..., 0], numbers[..., 1], numbers[..., 2]
