@@ -131,7 +131,7 @@ class Shown:
         if self.document is not None:
             return self.document()
         return export.rows_svg(
-            self.rows, scale=self.scale, look=self.look, title=self.title, caption=export.plain(self.said)
+            self.rows, scale=self.scale, look=self.look, title=self.title, caption=self.said, legend=self.legend
         )
 
 

@@ -103,10 +103,9 @@ def describe(model: nn.Module, input_size: tuple[int, int]) -> Layout:
 
 
 def _no_attention(model: nn.Module) -> str:
-    name = type(model).__name__
     if any("attention" in type(m).__name__.lower() or hasattr(m, "num_heads") for m in model.modules()):
-        return f"{name} does not attend over one sequence of patches, so its rows are no maps that could be compared"
-    return f"{name} is a convolutional network: it has no attention"
+        return "this model does not attend over one sequence of patches, so its rows are no maps that could be compared"
+    return "this model is a convolutional network: it has no attention"
 
 
 def _patch(model: nn.Module) -> int:

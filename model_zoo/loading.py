@@ -72,7 +72,9 @@ def load(
     try:
         module = module.to(target)
     except torch.OutOfMemoryError as error:
-        raise ModelError(f"{reference.label} does not fit into the GPU's memory: unload models or use cpu.") from error
+        raise ModelError(
+            f"{reference.label} does not fit into the GPU's memory: unload models, or compute on the CPU."
+        ) from error
     if on_progress:
         on_progress("build", 1, 1)
     return Adapter(module, reference, image_size)
@@ -105,7 +107,9 @@ def _weights_file(reference: ModelReference, on_progress: Progress | None) -> Pa
         case "hub":
             config = timm.get_pretrained_cfg(reference.timm_name)
             if config is None or not config.hf_hub_id:
-                raise ModelError(f"The hub has no weights of {reference.timm_name}: use @random:0 or @FILE.")
+                raise ModelError(
+                    f"The hub has no weights of {reference.timm_name}: choose another model, or random weights."
+                )
             return hub.fetch(config.hf_hub_id, config.hf_hub_filename, on_progress)
         case _:
             return reference.path

@@ -83,7 +83,9 @@ def parse(text: str, *, allow_files: bool = True) -> ModelReference:
     if key in CATALOG:
         return _snapshot(label, CATALOG[key], name)
     if not model.startswith("timm:"):
-        raise ModelError(f"No model is called {model!r}{_nearest(model, CATALOG)}: see `python -m model_zoo list`.")
+        raise ModelError(
+            f"No model is called {model!r}{_nearest(model, CATALOG)}: give a key of the catalog or timm:NAME."
+        )
     name, at, origin = model.removeprefix("timm:").partition("@")
     name = _known_timm_name(name, wants_hub=not at)
     if not at:

@@ -60,7 +60,7 @@ class AttentionDistance(Probe):
         if not spec.layers:
             return super().undefined(spec)
         reasons = [reason(layer) for layer in spec.layers]
-        return None if "" in reasons else f"in {spec.name} {reasons[0]}"
+        return None if "" in reasons else f"in this model {reasons[0]}"
 
     def queries(self, spec: ModelSpec, layer: int) -> slice | None:
         """Every row of the layers where it is defined."""

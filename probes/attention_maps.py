@@ -70,12 +70,12 @@ class AttentionMaps(Probe):
             return super().undefined(spec)
         asked = self._asked()
         if asked.patch is not None and asked.patch_of(spec.grid) is None:
-            return f"{spec.name} has {spec.grid[0]}×{spec.grid[1]} patches: there is no patch {self.query}"
+            return f"this model has {spec.grid[0]}×{spec.grid[1]} patches: there is no patch {self.query}"
         beyond = [layer for layer in self._chosen(spec) if layer >= len(spec.layers)]
         if beyond:
-            return f"{spec.name} has the layers 0 to {len(spec.layers) - 1}: there is no layer {beyond[0]}"
+            return f"this model has the layers 0 to {len(spec.layers) - 1}: there is no layer {beyond[0]}"
         if all(self.used(spec.layers[layer]) == "none" for layer in self._chosen(spec)):
-            return f"only CLS asks in the chosen layers of {spec.name}; choose the query cls, or other layers"
+            return "only CLS asks in the chosen layers of this model; choose the query cls, or other layers"
         return None
 
     def queries(self, spec: ModelSpec, layer: int) -> slice | Sequence[int] | None:

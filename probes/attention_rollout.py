@@ -89,12 +89,12 @@ class AttentionRollout(Probe):
         if not spec.layers:
             return super().undefined(spec)
         if any(layer.kind == "window" for layer in spec.layers):
-            return f"{spec.name} merges patches between its stages, so its layers' matrices cannot be multiplied"
+            return "this model merges patches between its stages, so its layers' matrices cannot be multiplied"
         if not all(layer.is_distribution for layer in spec.layers):
-            return f"{spec.name} mixes heads after the softmax, so its rows are no shares that could be passed on"
+            return "this model mixes heads after the softmax, so its rows are no shares that could be passed on"
         last = sum(layer.kind == "global" for layer in spec.layers) - 1
         if self._first(spec) > last:
-            return f"{spec.name} has the layers 0 to {last}: there is no layer {self.start} to start from"
+            return f"this model has the layers 0 to {last}: there is no layer {self.start} to start from"
         return None
 
     def _first(self, spec: ModelSpec) -> int:

@@ -76,10 +76,10 @@ class CKA(PairProbe):
     def undefined(self, spec: ModelSpec) -> str | None:
         """Models whose blocks are not known, and CLS where there is none."""
         if not self.taps(spec):
-            return f"the blocks of {spec.name} are not known here, so no layer can be read"
+            return "the blocks of this model are not known here, so no layer can be read"
         early = spec.layers[0].prefix if spec.layers else 0
         if self.representation == "cls" and not ("cls" in spec.prefix and early):
-            return f"{spec.name} has no class token in its blocks; choose tokens or mean"
+            return "this model has no class token in its blocks; choose tokens or mean"
         return None
 
     def taps(self, spec: ModelSpec) -> tuple[str, ...]:

@@ -59,10 +59,10 @@ class EmbeddingSimilarity(Probe):
         """Logits without a classifier, layers that there are not."""
         every = self._every(spec)
         if not every:
-            return f"{spec.name} has no classifier, so no logits" if self.pool == "logits" else _unread(spec)
+            return "this model has no classifier, so no logits" if self.pool == "logits" else _unread(spec)
         beyond = [index for index in self._indices(spec) if index >= len(every)]
         if beyond:
-            return f"{spec.name} has {len(every)} layers here, from 0: there is no layer {beyond[0]}"
+            return f"this model has {len(every)} layers here, from 0: there is no layer {beyond[0]}"
         return None
 
     def _every(self, spec: ModelSpec) -> list[str]:
@@ -135,4 +135,4 @@ def cosine(vectors: np.ndarray) -> np.ndarray:
 
 
 def _unread(spec: ModelSpec) -> str:
-    return f"the blocks of {spec.name} are not known here, so no layer can be read"
+    return "the blocks of this model are not known here, so no layer can be read"

@@ -12,11 +12,12 @@ from probes.core.base import Probe, one_of
 from probes.core.capture import Batch
 from probes.core.perturbation import FILLS, curves, random_orders
 from probes.core.relevance import METHODS
-from probes.core.saliency import MAPS, coverage, maps_of, overlap, trapezoid, undefined
+from probes.core.saliency import MAPS, baselines, coverage, maps_of, overlap, trapezoid, undefined
 
 RANDOM_ORDERS = 3
 SEED = 0
 OVERLAP = ("iou", "pointing", "mass_inside")
+BASELINES = ("uniform", "centre")
 CURVES = ("deletion", "insertion")
 
 
@@ -53,7 +54,9 @@ class SaliencyScore(Probe):
     Returns:
         (image, head), or (image) for one map an image; 0 to 1, NaN without a true mask:
         ``iou``; ``pointing`` (1 if the highest patch's centre lies on the object); ``mass_inside``. Chance levels:
-        ``area`` (image), the object's share of the crop, is what an even map's ``mass_inside`` would be.
+        ``area`` (image), the object's share of the crop, is what an even map's ``mass_inside`` would be, and
+        ``uniform_*`` and ``centre_*`` (image) are the three numbers of uniform attention and of a Gaussian in the
+        middle of the input (`probes.core.saliency.baselines`).
         ``deletion_auc`` (low is good) and ``insertion_auc`` (high is good), with ``deletion`` and ``insertion`` over
         ``fraction``, and ``*_random_auc`` (image), the mean of three random orders. They follow the probability of the
         class; of models without a classifier the cosine to the intact image's embedding (attribute ``curve_of``).
@@ -118,12 +121,18 @@ class SaliencyScore(Probe):
     def _overlap(self, maps: np.ndarray, seen: Batch, i: int) -> dict[str, np.ndarray]:
         given = seen.masks[i] if len(seen.masks) else None
         if given is None:
-            return {name: np.full(len(maps), np.nan) for name in OVERLAP} | {"area": np.array(np.nan)}
+            unknown = ("area", *(f"{of}_{name}" for of in BASELINES for name in OVERLAP))
+            return {name: np.full(len(maps), np.nan) for name in OVERLAP} | dict.fromkeys(unknown, np.array(np.nan))
         mask = np.asarray(given(), dtype=bool)
         geometry = seen.adapter.geometry(seen.originals[i].size)
-        scores = [overlap(values, mask, geometry, self.tau) for values in maps]
-        area = coverage(mask, geometry, maps.shape[1:]).mean()
-        return {name: np.array([getattr(s, name) for s in scores]) for name in OVERLAP} | {"area": np.array(area)}
+        covered = coverage(mask, geometry, maps.shape[1:])
+        scores = [overlap(values, mask, geometry, self.tau, covered) for values in maps]
+        chance = baselines(mask, geometry, covered, self.tau)
+        return (
+            {name: np.array([getattr(s, name) for s in scores]) for name in OVERLAP}
+            | {f"{of}_{name}": np.array(getattr(chance[of], name)) for of in BASELINES for name in OVERLAP}
+            | {"area": np.array(covered.mean())}
+        )
 
     def _curves(self, state: _State, maps: np.ndarray, seen: Batch) -> None:
         assert state.target is not None

@@ -58,7 +58,7 @@ class TokenNorm(Probe):
 
     def undefined(self, spec: ModelSpec) -> str | None:
         """Models whose blocks cannot be read."""
-        return None if self.taps(spec) else f"the blocks of {spec.name} are not known, so its tokens cannot be read"
+        return None if self.taps(spec) else "the blocks of this model are not known, so its tokens cannot be read"
 
     def taps(self, spec: ModelSpec) -> tuple[str, ...]:
         """The output of every block."""

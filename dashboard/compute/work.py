@@ -83,7 +83,9 @@ def compute(group: Sequence[Request], job: Job) -> list[Result]:
             job.report(f"loading {reference(model).label}")
             whole = first.size == "uncropped"
             size = uncropped_size(*_native(model), gallery.size(first.images[0])) if whole else None
-            adapters[model] = stack.enter_context(zoo().lease(model, image_size=size, on_progress=job.report))
+            adapters[model] = stack.enter_context(
+                zoo().lease(reference(model), image_size=size, on_progress=job.report)
+            )
         datasets: dict[Request, dict[str, xr.Dataset]] = {}
         for one in passes([request for request in group if request.probe]):
             datasets |= _run(one, adapters, job)

@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard.compute.requests import Size
 from dashboard.controls import choices
+from dashboard.controls.glossary import meaning
 from dashboard.draw import head_maps
 from dashboard.draw.panels import Look
 
@@ -75,33 +76,32 @@ def popover() -> MapOptions:
             0.05,
             key="tau",
             bind="query-params",
-            help="The mask is the fewest patches that hold this share of the map. DINO's figures use 0.6.",
+            help=meaning("mass mask", "DINO's figures use 60%."),
         )
         values = choices.one_of(
             "Values",
             list(UNITS),
             "values",
-            help="Times even: the weight divided by what each token would get if all got the same. Fairer between "
-            "models with different numbers of tokens.",
+            help="Times even: " + meaning("times even"),
         )
         sampling = choices.one_of(
             "Patches",
             ["exact", "smooth"],
             "patches",
-            help="Exact is the truth: one value a patch. Smooth is interpolated, and only looks finer.",
+            help=meaning("patch", "Exact shows one value a patch. Smooth is interpolated, and only looks finer."),
         )
         scale = choices.one_of(
             "Scale",
             ["shared", "per panel"],
             "scale",
-            help="Per panel, colours cannot be compared between models: each has a bar of its own.",
+            help=meaning("shared scale", "Per panel, colours cannot be compared between models: each has its own bar."),
         )
         opacity = st.slider("Opacity of the map", 0.3, 1.0, 0.8, 0.1, key="opacity", bind="query-params")
         choices.one_of(
             "Image",
             ["native", "uncropped"],
             "size",
-            help="Native is the model's published evaluation transform, which crops. Uncropped is the whole image at "
-            "its own aspect ratio, with the position embeddings interpolated.",
+            help="Native is how the model's authors prepare an image, which mostly cuts off its rim. Uncropped is the "
+            "whole image in its own proportions, to which the model's position embeddings are stretched.",
         )
     return MapOptions(show, values, sampling == "smooth", scale == "shared", tau, opacity)

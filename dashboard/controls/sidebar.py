@@ -88,7 +88,7 @@ def _models(selection: Selection) -> None:
         on_change=_add,
         args=(selection.models,),
         disabled=len(selection.models) >= models.MOST_MODELS,
-        help="A model of the catalog, or any timm model: timm:NAME, timm:NAME@random:SEED",
+        help="Choose a model of the catalog, or type another one's name: the page Zoo says how names are written.",
     )
     st.session_state["preset"] = next((name for name, keys in PRESETS.items() if keys == selection.models), None)
     st.selectbox(

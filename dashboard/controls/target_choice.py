@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from dashboard.compute.asking import Outcome, Params
+from dashboard.controls.glossary import meaning
 from dashboard.images import gallery
 from dashboard.state import link
 from dashboard.state.selection import Selection
@@ -60,8 +61,11 @@ def picker(selection: Selection, specs: Iterable[ModelSpec | None]) -> Chosen:
         key="target_choice",
         format_func=lambda name: {TOP: "each model's top class", SIMILARITY: "similarity to an image"}.get(name, name),
         width=260,
-        help="Whose evidence is shown. The models' likeliest classes come first; type to find any other. Models "
-        "without a classifier have no top class: for them it is the similarity to another image.",
+        help=meaning(
+            "relevance",
+            "The models' likeliest classes come first; type to find any other. Models without a classifier have no top "
+            "class: for them it is the similarity to another image.",
+        ),
         on_change=lambda: link.put("target", st.session_state["target_choice"]),
     )
     of = _reference(selection)
@@ -116,6 +120,6 @@ def _choose_reference(selection: Selection, of: str) -> None:
         key="of_choice",
         format_func=gallery.title,
         width=150,
-        help="The image whose embedding the shown one is compared with, by cosine.",
+        help="The image whose embedding the shown one is compared with, by cosine. Embedding: " + meaning("embedding"),
         on_change=lambda: link.put("of", st.session_state["of_choice"]),
     )

@@ -9,6 +9,7 @@ import xarray as xr
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, token_layers
+from dashboard.controls.glossary import meaning
 from dashboard.draw import panels
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
@@ -100,7 +101,7 @@ def reading(datasets: Mapping[str, xr.Dataset]) -> str:
 def controls(selection: Selection) -> Chosen:
     """Draw the layer and what is fitted."""
     depth = choices.layer(asking.known(selection))
-    return Chosen(depth, choices.one_of("Patches", FOREGROUNDS, "foreground"))
+    return Chosen(depth, choices.one_of("Patches", FOREGROUNDS, "foreground", help=meaning("patch")))
 
 
 def shown(answer: Answer[Chosen]) -> Shown:

@@ -8,11 +8,12 @@ import streamlit as st
 from dashboard.compute import asking, results, work
 from dashboard.compute.jobs import Job, QueueFull
 from dashboard.controls import model_card, progress
+from dashboard.controls.glossary import meaning
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import frame
 from dashboard.draw.palette import megabytes
 from dashboard.state import link
-from dashboard.state.models import MOST_MODELS, title
+from dashboard.state.models import MOST_MODELS, reference, title
 from dashboard.state.selection import read_models
 from dashboard.view import Page
 from model_zoo.catalog import CATALOG, CatalogEntry
@@ -25,14 +26,13 @@ weights are fetched from the Hugging Face hub when the model is first used, and 
 models share a memory budget: the one used longest ago leaves first, one that is in use never does.
 """
 STRINGS = """
-Wherever a model is asked for, here and on the command line:
+Wherever a model is asked for, and in links:
 
 | text | model |
 |:--|:--|
 | `dino-s16` | a key of the catalog |
 | `timm:vit_small_patch16_224.dino` | any timm model, weights from the hub |
 | `timm:vit_small_patch16_224@random:0` | the architecture with random weights, seed 0 |
-| `timm:vit_small_patch16_224@weights.safetensors` | weights of a local file (command line only) |
 """
 NOT_SHOWN = """
 - The licence is that of the **weights**; the training data has conditions of its own.
@@ -102,7 +102,11 @@ def _catalog() -> CatalogEntry | None:
         search.text_input("Search", key="search", bind="query-params", placeholder="dino 14") or "",
         family.multiselect("Family", sorted({e.family for e in CATALOG.values()}), key="family", bind="query-params"),
         objective.multiselect(
-            "Objective", sorted({e.objective for e in CATALOG.values()}), key="objective", bind="query-params"
+            "Objective",
+            sorted({e.objective for e in CATALOG.values()}),
+            key="objective",
+            bind="query-params",
+            help=meaning("objective"),
         ),
         weights.segmented_control("Weights", ["shipped", "hub"], key="weights", bind="query-params"),
     )
@@ -143,7 +147,7 @@ def _actions(entry: CatalogEntry, models: tuple[str, ...]) -> None:
 
 def _load(model: str) -> None:
     def load(job: Job) -> None:
-        with work.zoo().lease(model, on_progress=job.report):
+        with work.zoo().lease(reference(model), on_progress=job.report):
             pass
 
     try:

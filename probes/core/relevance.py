@@ -44,11 +44,11 @@ def undefined(spec: ModelSpec, method: str, start: int = 0) -> str | None:
         if not spec.layers:
             return f"{spec.no_attention}, which {method} needs; {others}"
         if any(layer.kind == "window" for layer in spec.layers):
-            return f"{spec.name} attends within windows and has no token that {method} could start from; {others}"
+            return f"this model attends within windows and has no token that {method} could start from; {others}"
         if start >= len(spec.layers):
-            return f"{spec.name} has the layers 0 to {len(spec.layers) - 1}: relevance cannot start at layer {start}"
+            return f"this model has the layers 0 to {len(spec.layers) - 1}: relevance cannot start at layer {start}"
     elif method == "token-grad-cam" and "embed" not in spec.points:
-        return f"{spec.name} has no blocks whose tokens can be read"
+        return "this model has no blocks whose tokens can be read"
     return None
 
 

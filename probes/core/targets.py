@@ -91,16 +91,16 @@ def undefined(spec: ModelSpec, target: str) -> str | None:
     if target == "similarity":
         return None
     if not spec.classes:
-        return f"{spec.name} has no classifier: explain its similarity to an image with target=similarity and of=IMAGE"
+        return "this model has no classifier: explain its similarity to an image instead"
     if target == "top" or class_index(spec, target) is not None:
         return None
     if target.lstrip("-").isdigit():
-        return f"{spec.name} has the classes 0 to {spec.classes - 1}: there is no class {target}"
+        return f"this model has the classes 0 to {spec.classes - 1}: there is no class {target}"
     if not spec.labels:
-        return f"{spec.name} does not know its classes by name: give an index, 0 to {spec.classes - 1}"
+        return f"this model does not know its classes by name: give an index, 0 to {spec.classes - 1}"
     names = {word.casefold(): word for label in spec.labels for word in _synonyms(label)}
     close = [names[word] for word in difflib.get_close_matches(target.casefold(), list(names), n=3)]
-    return f"{spec.name} has no class named {target!r}" + (f" (nearest: {', '.join(close)})" if close else "")
+    return f"this model has no class named {target!r}" + (f" (nearest: {', '.join(close)})" if close else "")
 
 
 def class_index(spec: ModelSpec, target: str) -> int | None:

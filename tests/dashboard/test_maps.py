@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from dashboard.controls import choices
 from dashboard.draw import head_maps, palette, sentences
 from dashboard.state import models
+from model_zoo.layout import AttentionLayer
 
 MAPS = arrays(np.float64, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.floats(0, 1).map(lambda x: x**2))
 
@@ -87,7 +89,7 @@ def test_even_attention_needs_its_share_of_the_patches():
     said = sentences.sentence(
         [even, sentences.concentration("peak", peak, 0.6)], 0.6, "the CLS query", "Mean over heads", 1
     )
-    assert said.index("1 of 100 patches in peak") < said.index("60 of 100 patches in even")
+    assert said.index("60 of 100 patches in even") < said.index("1 of 100 patches in peak"), "as the panels stand"
     assert "Patches receive 50\u202f% to 90\u202f%" in said
     assert "n = 1" in said
     assert "not renormalised" in said
@@ -103,11 +105,29 @@ def test_several_images_are_told_by_their_mean_shares():
 
 
 def test_the_share_on_an_object_is_told_beside_what_an_even_map_would_have():
-    said = sentences.on_object({"a": 0.2, "b": 0.5, "c": np.nan}, [0.1, 0.12], "true object", "the CLS query")
-    assert said.index("b **50\u202f%**") < said.index("a **20\u202f%**")
-    assert "An even map would have 10\u202f% to 12\u202f%" in said
+    said = sentences.on_object(
+        {"a": 0.2, "b": 0.5, "c": np.nan}, [0.1, 0.12], [0.31, np.nan], "true object", "the CLS query"
+    )
+    assert said.index("a **20\u202f%**") < said.index("b **50\u202f%**"), "as the panels stand"
+    assert "An even map would have 10\u202f% to 12\u202f%, one that only favours the middle 31\u202f%." in said
+    assert "whether a map has its outline is IoU" in said
     assert "c **" not in said
-    assert sentences.on_object({"a": np.nan}, [0.0], "true object", "the CLS query") == ""
+    assert sentences.on_object({"a": np.nan}, [0.0], [np.nan], "true object", "the CLS query") == ""
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (AttentionLayer("a", 3, (4, 4), 1, cls=True), ""),
+        (AttentionLayer("a", 3, (4, 4), 0), "mean of patches (no CLS)"),
+        (AttentionLayer("a", 3, (4, 4), 4, cls=False), "mean of patches (no CLS)"),  # registers alone
+        (AttentionLayer("a", 3, (4, 4), 0, kind="pool"), "pooling query (no CLS)"),
+        (AttentionLayer("a", 3, (4, 4), 1, cls=True, kind="class"), ""),
+    ],
+)
+def test_the_token_that_answers_without_cls_is_named(layer, told):
+    assert choices.answering(layer, "cls") == told
+    assert choices.answering(layer, "mean") == ""
 
 
 def test_no_map_no_sentence():

@@ -342,7 +342,7 @@ def test_a_zero_map_is_no_result(models, method: str) -> None:
         ("vit_tiny_patch16_224", {"target": "-1"}, "classes 0 to 999"),
         ("vit_tiny_patch16_224", {"target": "tabby cta"}, "nearest: tabby cat"),
         ("vit_tiny_patch16_224", {"start": 4}, "layers 0 to 3"),
-        ("vit_small_patch14_reg4_dinov2", {}, "target=similarity"),
+        ("vit_small_patch14_reg4_dinov2", {}, "similarity to an image"),
         ("swin_tiny_patch4_window7_224", {}, "windows"),
         ("resnet18", {"method": "grad-cam"}, "token-grad-cam"),
     ],

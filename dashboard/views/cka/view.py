@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask
 from dashboard.controls import choices
+from dashboard.controls.glossary import meaning
 from dashboard.draw import frame, model_columns
 from dashboard.draw.frame import Help
 from dashboard.state import models
@@ -76,8 +77,15 @@ def two_of(selection: Selection) -> tuple[str, ...]:
 def controls(selection: Selection) -> Chosen:
     """Draw the models, their features and the points."""
     pair = two_of(selection)
-    representation = choices.one_of("Features", REPRESENTATIONS, "representation")
-    return Chosen(pair, representation, choices.one_of_many("Layers", POINTS, "points", width=155))
+    representation = choices.one_of(
+        "Features",
+        REPRESENTATIONS,
+        "representation",
+        help="What stands for an image in a layer: all its tokens, or one vector.",
+    )
+    return Chosen(
+        pair, representation, choices.one_of_many("Layers", POINTS, "points", width=155, help=meaning("layer"))
+    )
 
 
 def asks(chosen: Chosen) -> list[Ask]:
@@ -99,8 +107,9 @@ def draw_squares(answer: Answer[Chosen], _: Shown) -> None:
             frame.chart(figure(a, b, dataset), key=f"cka-{index}", alt=alt)
     if found:
         model_columns.bar("0", "1 CKA; one scale for all squares")
+    known = any(model.reasons for model in outcome.models)  # said for the model that it is true of
     for dataset in outcome.pairs.values():
-        if "undefined" in dataset.attrs:
+        if "undefined" in dataset.attrs and not known:
             st.info(asking.sentence(f"No square between the two: {dataset.attrs['undefined']}"), icon=":material/info:")
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, image_sets, object_masks, progress
+from dashboard.controls.glossary import meaning
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, head_maps, panels
 from dashboard.draw.frame import Help
@@ -15,7 +16,7 @@ from dashboard.images import gallery, masks
 from dashboard.state import link
 from dashboard.state.selection import Selection
 from dashboard.view import Page
-from dashboard.views.dino_supervised import below, object_scores
+from dashboard.views.dino_supervised import below, object_scores, verdict
 from dashboard.views.dino_supervised.object_scores import Scores
 from dashboard.views.dino_supervised.scored_maps import heads_of, scores_of, with_baselines
 
@@ -30,7 +31,11 @@ patches that hold most of the map's mass. The more the outline is the object, th
 - *Best head*: a model's heads differ a lot; shown is the one with the highest mean IoU over all images of the set.
 - *Pointing*: how often the single highest patch lies on the object. *Mass on object*: share of the map inside; an even
   map would have the *object's area*.
-- *Random weights*: the same architecture untrained, the baseline that any model should beat.
+- *IoU* rewards the outline, all of the object and nothing else; *mass on object* rewards a few right patches. A model
+  can be ahead in one and behind in the other.
+- Three baselines stand beside the scores. *Uniform attention* gives every patch the same: its mask takes 60% of the
+  patches (or what is chosen above), and so 60% of the object. The *centre prior* only favours the middle.
+  *Random weights* is the same architecture untrained, with its best head chosen as in the others.
 - Click a column's head to sort the table.
 """
 FORMULA = r"""
@@ -39,12 +44,17 @@ $$\text{IoU} = \frac{|M_\tau \cap O|}{|M_\tau \cup O|}, \qquad M_\tau = \text{th
 
 $$\text{pointing} = [\arg\max_p m_p \in O], \qquad \text{mass on object} = \textstyle\sum_p \hat m_p c_p$$
 
-with $m$ the CLS row of the last attention layer over the patches (the mean over patch queries in models without CLS),
-$\hat m = m/\sum m$, $O$ the object in pixels within the model's crop and $c_p$ the part of patch $p$ that it covers.
-Deletion and insertion: the area under the curve of the model's answer as patches are painted over with the mean
-colour, or come in, highest first.
+with $m$ the CLS row of the last attention layer over the patches (without CLS the row of the pooling query where there
+is one, else the mean over patches), $\hat m = m/\sum m$, $O$ the object in pixels within the
+model's crop and $c_p$ the part of patch $p$ that it covers. Uniform attention ties all $P$
+patches, and each is in its mask to the part $t = \lceil \tau P\rceil / P$: with the
+object's area $a$ its IoU is $ta/(t+a-ta)$ and its mass on the object $a$. The centre prior is
+$m_p = \exp(-((u_p-\frac12)^2 + (v_p-\frac12)^2)/2\sigma^2)$ at the patch's centre, in fractions of the input,
+$\sigma = \frac14$. Deletion and insertion: the area under the curve of the model's
+answer as patches are painted over with the mean colour, or come in, highest first.
 
-Sources: Caron et al. 2021, [arXiv:2104.14294](https://arxiv.org/abs/2104.14294); Zhang et al. 2018,
+Sources: Caron et al. 2021, [arXiv:2104.14294](https://arxiv.org/abs/2104.14294); centre prior: Judd et al. 2012,
+[MIT-CSAIL-TR-2012-001](https://hdl.handle.net/1721.1/68590); Zhang et al. 2018,
 [arXiv:1608.00507](https://arxiv.org/abs/1608.00507); Petsiuk et al. 2018,
 [arXiv:1806.07421](https://arxiv.org/abs/1806.07421).
 """
@@ -66,6 +76,8 @@ def panel(model: ModelResult, scores: Scores | None, place: int, show: str, tau:
         values, note = heads.mean(0), f"mean of {len(heads)} heads"
     else:
         values, note = heads[scores.best], f"head {scores.best + 1} of {len(heads)}"
+    if answering := choices.answering(model.spec.layers[-1], "cls") if model.spec and model.spec.layers else "":
+        note += f" · {answering}"
     mask = head_maps.mass_mask(values, tau)
     return panels.of_model(model, note, values, image=place, mask=mask, contour_only=True)
 
@@ -90,8 +102,24 @@ def page() -> None:
         many, _ = image_sets.control(selection, default="scenes-32", most=MOST)
         place = _shown_image(many)
         show = choices.one_of_many("Map", SHOWN, "map", width=150)
-        tau = st.slider("Mass inside the outline", 0.1, 0.95, 0.6, 0.05, key="tau", bind="query-params", width=150)
-        baseline = st.toggle("Random weights", True, key="baseline", bind="query-params")
+        tau = st.slider(
+            "Mass inside the outline",
+            0.1,
+            0.95,
+            0.6,
+            0.05,
+            key="tau",
+            bind="query-params",
+            width=150,
+            help=meaning("mass mask"),
+        )
+        baseline = st.toggle(
+            "Random weights",
+            True,
+            key="baseline",
+            bind="query-params",
+            help="Adds each architecture untrained, as a baseline.",
+        )
         object_masks.popover(many.images[place])
     asked = with_baselines(many) if baseline else many
     outcome, _ = asking.ask([Ask("attention-maps", {"layers": "last"})], many, models=asked.models)
@@ -105,12 +133,12 @@ def page() -> None:
     panels.patch_panels(picture, [first, *drawn], scale=scale, look=look, key="salience")
     progress.show(outcome)
     none = "No image here has a mask yet: choose scenes, or say where the object is."
-    said = object_scores.answer(scored, tau) or none
+    said = verdict.answer(scored, tau) or none
     st.markdown(said)
 
     def document() -> str:
         title = f"{gallery.title(picture)}: attention of the last block"
-        return export.svg(picture, drawn, scale=scale, look=look, title=title, caption=export.plain(said))
+        return export.svg(picture, drawn, scale=scale, look=look, title=title, caption=said)
 
     frame.footer(
         Help(HOW, FORMULA, NOT_SHOWN),

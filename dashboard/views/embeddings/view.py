@@ -13,6 +13,7 @@ from dashboard.compute.asking import Ask, Outcome
 from dashboard.compute.background import Stopped
 from dashboard.compute.jobs import Job
 from dashboard.controls import choices, image_sets, progress
+from dashboard.controls.glossary import meaning
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame
 from dashboard.draw.frame import Help
@@ -94,7 +95,7 @@ def page() -> None:
         layer = st.container(width=210)
         kind = choices.one_of("Show", SHOWN, "shown")
         with st.popover("More"):
-            pool = choices.one_of("Vector of an image", POOLS, "pool")
+            pool = choices.one_of("Vector of an image", POOLS, "pool", help=meaning("embedding"))
             by = choices.one_of("Order of the images", ORDERS, "order")
         every = len(selection.images) <= MOST_ALL_LAYERS
         with layer:

@@ -106,7 +106,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
     rows = [one.attention(chosen.place, images[chosen.place], chosen.head) for one in along]
     ready = [one for one in along if one.ready("attention-distance")]
     alt = "Mean attention distance of every layer along the training"
-    names = ", ".join(models.title(model) for model in chosen.without)
+    names = ", ".join(f"**{models.title(model)}**" for model in chosen.without)
     return Shown(
         f"{gallery.title(images[chosen.place])}: CLS attention of the last block along the training",
         rows,

@@ -56,7 +56,7 @@ class Chosen:
     maps: MapOptions
 
 
-def panel(model: ModelResult, index: int, chosen: MapOptions) -> Panel:
+def panel(model: ModelResult, index: int, chosen: MapOptions, query: str = "cls") -> Panel:
     """The chosen head of the n-th model, enlarged."""
     dataset = model.datasets.get("attention-maps")
     if dataset is None:
@@ -68,7 +68,9 @@ def panel(model: ModelResult, index: int, chosen: MapOptions) -> Panel:
         outside = "The point lies outside this model's crop."
         return panels.pending(model, "No such token asks in this layer." if nobody else outside)
     own = None if chosen.shared else Scale.over([values], "attention weight")
-    return panels.of_model(model, f"layer {layer + 1}, head {head + 1}", values, scale=own, **chosen.masked(values))
+    answering = choices.answering(model.spec.layers[layer], query) if model.spec else ""
+    note = f"layer {layer + 1}, head {head + 1}" + (f" · {answering}" if answering else "")
+    return panels.of_model(model, note, values, scale=own, **chosen.masked(values))
 
 
 def controls(selection: Selection) -> Chosen:
@@ -80,7 +82,7 @@ def controls(selection: Selection) -> Chosen:
 def shown(answer: Answer[Chosen]) -> Shown:
     """The chosen head of each model, and which one is the most focused."""
     chosen, outcome, picture = answer.chosen, answer.outcome, answer.selection.images[0]
-    drawn = [panel(model, i, chosen.maps) for i, model in enumerate(outcome.models)]
+    drawn = [panel(model, i, chosen.maps, chosen.query) for i, model in enumerate(outcome.models)]
     row = Row(picture, drawn, point=chosen.point, clickable=True)
     ready = outcome.ready("attention-maps")
     groups = {name: found for name, dataset in ready.items() if (found := tiles(dataset["attention"]))}

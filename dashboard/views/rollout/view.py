@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult, Value
 from dashboard.controls import choices, map_options
+from dashboard.controls.glossary import meaning
 from dashboard.controls.map_options import MapOptions
 from dashboard.draw import panels
 from dashboard.draw.frame import Help
@@ -73,7 +74,9 @@ def panel(model: ModelResult, convention: str, chosen: MapOptions) -> Panel:
 
 def controls(selection: Selection) -> Chosen:
     """Draw fusion, discard, the first layer, and how maps look."""
-    fusion = choices.one_of("Heads", ["mean", "max", "min"], "fusion", help="How a layer's heads become one matrix.")
+    fusion = choices.one_of(
+        "Heads", ["mean", "max", "min"], "fusion", help=meaning("head", "Here: how a layer's heads become one.")
+    )
     discard = st.slider(
         "Discard lowest",
         0.0,
@@ -88,7 +91,13 @@ def controls(selection: Selection) -> Chosen:
     depths = [sum(layer.kind == "global" for layer in spec.layers) for spec in specs]
     most = max(min((depth for depth in depths if depth), default=1), 2)
     start = st.slider(
-        "From layer", 1, most, 1, key="start", bind="query-params", help="Earlier layers are left out of the product."
+        "From layer",
+        1,
+        most,
+        1,
+        key="start",
+        bind="query-params",
+        help=meaning("layer", "Earlier layers are left out of the product."),
     )
     return Chosen(fusion, discard, start - 1, map_options.popover())
 
