@@ -85,6 +85,7 @@ class Panel:
         scale: a scale of its own; None for the shared one.
         picture: another picture than the shared one.
         rgba: colours (y, x, 4) uint8 in the stead of a scale's, for what is no single number.
+        grid: patches down and across that the pointer marks, where ``rgba`` has other pixels than these.
         texts: what is said of each patch, row by row, in the stead of its value.
         outline: mask (rows, columns) over the whole picture whose border is drawn where no ``mask`` is.
     """
@@ -101,6 +102,7 @@ class Panel:
     scale: Scale | None = None
     picture: str | None = None
     rgba: np.ndarray | None = None
+    grid: tuple[int, int] | None = None
     texts: Sequence[str] | None = None
     outline: np.ndarray | None = None
 
@@ -287,7 +289,7 @@ def described(panel: Panel, picture: str, shared: Scale | None, look: Look) -> d
     if panel.rgba is not None and entry["box"] is not None:
         said = list(panel.texts) if panel.texts is not None else None
         drawn = {"map": png_uri(panel.rgba), "grey": True, "opacity": look.opacity, "values": said}
-        return entry | drawn | {"state": "ready", "grid": list(panel.rgba.shape[:2])}
+        return entry | drawn | {"state": "ready", "grid": list(panel.grid or panel.rgba.shape[:2])}
     if panel.values is None or scale is None or entry["box"] is None:
         return entry | {"state": state}
     values = np.asarray(panel.values, dtype=np.float64)
