@@ -74,8 +74,7 @@ class MaskedReconstruction(Probe):
         """Models without a decoder: all but masked autoencoders with whose weights it was kept."""
         if spec.reconstructs:
             return None
-        beside = f"there is no decoder beside the weights of {spec.name} (decoder.safetensors)"
-        return f"{beside}, so nothing fills in its patches"
+        return "no decoder (decoder.safetensors) lies beside its weights, so nothing fills in the hidden patches"
 
     @property
     def autocasts(self) -> bool:

@@ -85,7 +85,7 @@ def said(at: AppTest) -> str:
 
 def test_without_a_decoder_the_page_says_so_plainly(folder, settle) -> None:
     at = opened(settle)
-    assert "there is no decoder beside the weights of" in said(at)
+    assert "no decoder (decoder.safetensors) lies beside its weights" in said(at)
     assert not [button for button in at.get("download_button") if "PNG" in button.proto.label]
 
 

@@ -121,8 +121,7 @@ def test_the_mask_is_seeded_the_same_for_all_images_and_its_share_is_kept() -> N
 def test_without_a_decoder_it_says_so() -> None:
     spec = peaked("deit_tiny_distilled_patch16_224").spec
     assert MaskedReconstruction().undefined(spec) == (
-        "there is no decoder beside the weights of deit_tiny_distilled_patch16_224 (decoder.safetensors), "
-        "so nothing fills in its patches"
+        "no decoder (decoder.safetensors) lies beside its weights, so nothing fills in the hidden patches"
     )
 
 
