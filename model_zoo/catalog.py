@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+Features = Literal["cls", "mean"]
+
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -47,6 +49,16 @@ class CatalogEntry:
     input_size: tuple[int, int]
     prefix_tokens: int
     groups: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> Features:
+        """Which vector stands for an image: CLS, or the mean of the patches.
+
+        The mean where there is no CLS, and where the training hid patches: no loss reaches the CLS of a masked
+        autoencoder, and BEiT and EVA-02 classify by the mean. A shipped model's card says the same of its k-NN.
+        """
+        masked = self.objective in (MASKED, MASKED_SUPERVISED)
+        return "cls" if self.prefix_tokens and not masked else "mean"
 
     @property
     def folder(self) -> Path:

@@ -1,6 +1,5 @@
 """CKA: how alike two layers represent the same images, within a model and between two."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -42,8 +41,10 @@ class CKA(PairProbe):
     grow with the number of images; the features of one unfinished minibatch are.
 
     Args:
-        representation: ``tokens`` (every token of an image, prefix tokens too, as one long vector), ``cls`` or
-            ``mean`` (over patch tokens).
+        representation: ``tokens`` (every token of an image, prefix tokens too, as one long vector), ``cls``,
+            ``mean`` (over patch tokens), or ``card``: of the last two the one that stands for an image in each model,
+            ``ModelSpec.features``. Where CLS joins after the blocks (CaiT) that is the mean, too. ``used_a`` and
+            ``used_b`` of the attributes say what was taken.
         points: ``blocks`` (block outputs) or ``all`` (also what enters the first block, and what every attention and
             MLP puts out, before it is added to the residual stream).
         minibatch: images of a minibatch, in the order of the run whatever the size of the forward passes. A last one
@@ -68,7 +69,7 @@ class CKA(PairProbe):
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
 
     def __post_init__(self) -> None:
-        one_of("representation", self.representation, ("tokens", "cls", "mean"))
+        one_of("representation", self.representation, ("tokens", "cls", "mean", "card"))
         one_of("points", self.points, tuple(KINDS))
         if not FEWEST <= self.minibatch <= 4096:
             raise ValueError(f"minibatch is {self.minibatch!r}; it must be from {FEWEST} to 4096 images.")
@@ -77,8 +78,7 @@ class CKA(PairProbe):
         """Models whose blocks are not known, and CLS where there is none."""
         if not self.taps(spec):
             return "the blocks of this model are not known here, so no layer can be read"
-        early = spec.layers[0].prefix if spec.layers else 0
-        if self.representation == "cls" and not ("cls" in spec.prefix and early):
+        if self.representation == "cls" and not _has_cls(spec):
             return "this model has no class token in its blocks; choose tokens or mean"
         return None
 
@@ -106,12 +106,19 @@ class CKA(PairProbe):
         return self._close(state)
 
     def _represent(self, spec: ModelSpec, seen: Tokens) -> Tensor:
-        if self.representation == "cls":
+        used = self._used(spec)
+        if used == "cls":
             vectors = seen.values[:, spec.prefix.index("cls")]
         else:
-            vectors = seen.patches if self.representation == "mean" else seen.values
+            vectors = seen.patches if used == "mean" else seen.values
         vectors = vectors if vectors.dtype == torch.float64 else vectors.float()
-        return vectors.mean(1) if self.representation == "mean" else vectors.flatten(1)
+        return vectors.mean(1) if used == "mean" else vectors.flatten(1)
+
+    def _used(self, spec: ModelSpec) -> str:
+        """What is read of a model: ``tokens``, ``cls`` or ``mean``."""
+        if self.representation != "card":
+            return self.representation
+        return "cls" if spec.features == "cls" and _has_cls(spec) else "mean"
 
     def _close(self, state: _State) -> _State:
         """Turn complete sets of features into Gram matrices, and complete minibatches into sums."""
@@ -144,8 +151,7 @@ class CKA(PairProbe):
     def compute(self, state: _State) -> xr.Dataset:
         """CKA of every two layers of the model."""
         sums = sum((Sums.of(g, g) for g in self._rest(state).values()), state.sums)
-        points = self.taps(state.spec)
-        return self._dataset(sums, _held(state), points, points)
+        return self._dataset(sums, _held(state), state.spec, state.spec)
 
     def init_pair(self, a: _State, b: _State) -> Sums:
         """Nothing compared."""
@@ -163,9 +169,10 @@ class CKA(PairProbe):
         """CKA of every layer of one model with every layer of the other."""
         left, right = self._rest(a), self._rest(b)
         sums = sum((Sums.of(left[n], right[n]) for n in left.keys() & right.keys()), pair)
-        return self._dataset(sums, _held(a), self.taps(a.spec), self.taps(b.spec))
+        return self._dataset(sums, _held(a), a.spec, b.spec)
 
-    def _dataset(self, sums: Sums, held: int, points_a: Sequence[str], points_b: Sequence[str]) -> xr.Dataset:
+    def _dataset(self, sums: Sums, held: int, a: ModelSpec, b: ModelSpec) -> xr.Dataset:
+        points_a, points_b = self.taps(a), self.taps(b)
         if not sums.minibatches:
             return xr.Dataset(attrs={"undefined": f"CKA needs at least {FEWEST} images, and {held} came"})
         constant = sorted({p for p, own in zip(points_a, sums.own_a, strict=True) if own == 0}
@@ -179,6 +186,7 @@ class CKA(PairProbe):
             "dropped": max(held - sums.images, 0),
         }
         attrs |= {"representation": self.representation, "constant": constant}
+        attrs |= {"used_a": self._used(a), "used_b": self._used(b)}
         layers = ("layer_a", "layer_b")
         return xr.Dataset(
             {
@@ -193,6 +201,11 @@ class CKA(PairProbe):
             },
             attrs=attrs,
         )
+
+
+def _has_cls(spec: ModelSpec) -> bool:
+    """Whether the blocks' outputs have a class token."""
+    return "cls" in spec.prefix and bool(spec.layers and spec.layers[0].prefix)
 
 
 def _held(state: _State) -> int:

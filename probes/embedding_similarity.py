@@ -29,8 +29,9 @@ class EmbeddingSimilarity(Probe):
     with :math:`z` one vector for an image after each block, and after the final norm where the model has one.
 
     Args:
-        pool: ``cls`` (the class token), ``mean`` (over the patch tokens) or ``logits`` (the classifier's output, a
-            single layer). Where a layer has no class token, ``cls`` is answered by the mean; ``pool_used`` says so.
+        pool: ``cls`` (the class token), ``mean`` (over the patch tokens), ``card`` (of the two the one that stands for
+            an image in this model, ``ModelSpec.features``) or ``logits`` (the classifier's output, a single layer).
+            Where a layer has no class token, ``cls`` is answered by the mean; ``pool_used`` says so.
         layers: ``all``, or separated by commas: indices over the blocks and then the final norm, ``last``, or relative
             depths over the blocks, of which 1.0 is ``last``, see `probes.core.layers`.
 
@@ -52,7 +53,7 @@ class EmbeddingSimilarity(Probe):
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
 
     def __post_init__(self) -> None:
-        one_of("pool", self.pool, ("cls", "mean", "logits"))
+        one_of("pool", self.pool, ("cls", "mean", "card", "logits"))
         check_layers(self.layers)
 
     def undefined(self, spec: ModelSpec) -> str | None:
@@ -85,9 +86,10 @@ class EmbeddingSimilarity(Probe):
 
     def update(self, state: _State, seen: Tokens) -> _State:
         """Pool the tokens of every image to one vector."""
-        if self.pool == "logits":
+        pool = state.spec.features if self.pool == "card" else self.pool
+        if pool == "logits":
             used, vectors = "logits", seen.values[:, 0]
-        elif self.pool == "cls" and seen.prefix and "cls" in state.spec.prefix:
+        elif pool == "cls" and seen.prefix and "cls" in state.spec.prefix:
             used, vectors = "cls", seen.values[:, state.spec.prefix.index("cls")]
         else:
             used, vectors = "mean", seen.patches.double().mean(1)

@@ -26,6 +26,7 @@ class _State:
     spec: ModelSpec
     target: targets.Target | None = None
     numbers: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # image -> name -> (map, ...)
+    vector: str = ""  # what the curves compare, where they follow a similarity
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class SaliencyScore(Probe):
         steps: points of the deletion and insertion curves after the first; 0 for no curves, which cost two forward
             passes a point and map.
         fill: what stands where a patch is missing: the ``blur`` red image or its ``mean`` colour.
+        pool: what stands for an image in a similarity: ``head`` (what the classifier reads, or what timm pools),
+            ``cls``, ``mean`` (over the patch tokens), or ``card`` (of these the one that stands for an image in this
+            model, see `probes.core.targets.vector`).
 
     Returns:
         (image, head), or (image) for one map an image; 0 to 1, NaN without a true mask:
@@ -59,7 +63,8 @@ class SaliencyScore(Probe):
         middle of the input (`probes.core.saliency.baselines`).
         ``deletion_auc`` (low is good) and ``insertion_auc`` (high is good), with ``deletion`` and ``insertion`` over
         ``fraction``, and ``*_random_auc`` (image), the mean of three random orders. They follow the probability of the
-        class; of models without a classifier the cosine to the intact image's embedding (attribute ``curve_of``).
+        class; of models without a classifier the cosine to the intact image's embedding (attributes ``curve_of`` and
+        ``vector``).
         ``rank`` (head): 1 is the head with the highest mean IoU.
 
     Note:
@@ -78,13 +83,14 @@ class SaliencyScore(Probe):
     of: targets.Of | None = None
     steps: int = 8
     fill: str = "blur"
+    pool: str = "head"
     title: ClassVar[str] = "Saliency score"
     reads: ClassVar[frozenset[str]] = frozenset({"batch"})
 
     def __post_init__(self) -> None:
         one_of("map", self.map, MAPS)
         one_of("fill", self.fill, FILLS)
-        targets.check(self.target, self.of)
+        targets.check(self.target, self.of, self.pool)
         if not 0 < self.tau <= 1:
             raise ValueError(f"tau is {self.tau}; it must be above 0 and at most 1.")
         if self.steps != 0 and not 2 <= self.steps <= 256:
@@ -110,7 +116,13 @@ class SaliencyScore(Probe):
         """Score a batch."""
         if state.target is None:
             resolvable = self.target != "top" or state.spec.classes
-            state.target = targets.resolve(seen.adapter, self.target, self.of) if resolvable else targets.Target()
+            state.target = (
+                targets.resolve(seen.adapter, self.target, self.of, self.pool)
+                if resolvable
+                else targets.Target(pool=targets.vector(seen.adapter, self.pool))
+            )
+            if state.target.reference is not None or not state.spec.classes:
+                state.vector = state.target.readout(seen.adapter)
         maps = maps_of(seen, self.map, state.target)
         for i, image in enumerate(seen.images):
             state.numbers[image] = self._overlap(maps[i], seen, i)
@@ -148,7 +160,7 @@ class SaliencyScore(Probe):
 
     def merge(self, a: _State, b: _State) -> _State:
         """Scores of both."""
-        return _State(a.spec, a.target or b.target, a.numbers | b.numbers)
+        return _State(a.spec, a.target or b.target, a.numbers | b.numbers, a.vector or b.vector)
 
     def compute(self, state: _State) -> xr.Dataset:
         """Stack the scores and rank the heads."""
@@ -176,8 +188,15 @@ class SaliencyScore(Probe):
             coordinates["head"] = np.arange(heads)
             variables["rank"] = ("head", _ranks(variables["iou"][1]), {"units": "1 is best"})
         masks = int(np.isfinite(variables["area"][1]).sum())
-        attrs = {"map": self.map, "tau": self.tau, "fill": self.fill, "masks": masks, "n": len(images)}
-        return xr.Dataset(variables, coords=coordinates, attrs=attrs | {"curve_of": _curve_of(self, state)})
+        attrs: dict[str, object] = {
+            "map": self.map,
+            "tau": self.tau,
+            "fill": self.fill,
+            "masks": masks,
+            "n": len(images),
+        }
+        attrs |= {"curve_of": _curve_of(self, state)} | ({"vector": state.vector} if state.vector else {})
+        return xr.Dataset(variables, coords=coordinates, attrs=attrs)
 
 
 def _curve_of(probe: SaliencyScore, state: _State) -> str:

@@ -43,6 +43,7 @@ def facts(model: str) -> list[tuple[str, str]]:
         if spec.is_transformer:
             rows.append(("Patches", f"{spec.patch} px, {spec.grid[0]} × {spec.grid[1]} of them"))
             rows.append(("Prefix tokens", ", ".join(spec.prefix) or "none"))
+            rows.append(("Stands for an image", {"cls": "CLS", "mean": "mean of patches"}[spec.features]))
         if spec.layers:
             heads = sorted({layer.heads for layer in spec.layers})
             many = f"{heads[0]}" if len(heads) == 1 else f"{heads[0]} to {heads[-1]}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from dashboard.compute.asking import Outcome, Params
+from dashboard.controls import choices, token_layers
 from dashboard.controls.glossary import meaning
 from dashboard.images import gallery
 from dashboard.state import link
@@ -14,6 +15,8 @@ from model_zoo.adapter import ModelSpec
 from probes.core.targets import EITHER, class_index
 
 TOP, SIMILARITY = "top", "similarity"
+VECTORS = {"card": "by each model's card", "cls": "CLS", "mean": "mean of patches"}
+VECTOR_NAMES = VECTORS | {"cls+dist": "CLS and distillation token", "pool": "pooled by attention"}
 
 
 @dataclass(frozen=True)
@@ -23,17 +26,19 @@ class Chosen:
     Attributes:
         target: ``top``, ``similarity`` or a class.
         of: id of the image to be similar to.
+        pool: the vector that stands for an image there, a key of ``VECTORS``.
     """
 
     target: str
     of: str
+    pool: str = "card"
 
     @property
     def params(self) -> Params:
         """The target's parameters, the same for all models; without a classifier the top class is the similarity."""
-        if self.target == TOP:
-            return {"target": EITHER, "of": self.of}
-        return {"target": SIMILARITY, "of": self.of} if self.target == SIMILARITY else {"target": self.target}
+        if self.target not in (TOP, SIMILARITY):
+            return {"target": self.target}
+        return {"target": EITHER if self.target == TOP else SIMILARITY, "of": self.of, "pool": self.pool}
 
 
 def picker(selection: Selection, specs: Iterable[ModelSpec | None]) -> Chosen:
@@ -68,10 +73,11 @@ def picker(selection: Selection, specs: Iterable[ModelSpec | None]) -> Chosen:
         ),
         on_change=lambda: link.put("target", st.session_state["target_choice"]),
     )
-    of = _reference(selection)
+    of, pool = _reference(selection), "card"
     if linked == SIMILARITY or (linked == TOP and any(not spec.classes for spec in known)):
         _choose_reference(selection, of)
-    return Chosen(linked, of)
+        pool = choices.one_of_many("Compared by", VECTORS, "vector", width=190, help=token_layers.BY_CARD)
+    return Chosen(linked, of, pool)
 
 
 def remember(picture: str, outcome: Outcome) -> None:

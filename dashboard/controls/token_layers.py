@@ -4,6 +4,10 @@ from dashboard.state.selection import Depth
 from model_zoo.adapter import ModelSpec
 
 MOST = 6
+BY_CARD = (
+    "By each model's card: CLS where the training or the classifier uses it, else the mean of the patches, as in "
+    "masked autoencoders, whose CLS no loss reaches. The note of each panel says which."
+)
 
 
 def columns(models: int) -> int:

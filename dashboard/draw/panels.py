@@ -85,7 +85,7 @@ class Panel:
         scale: a scale of its own; None for the shared one.
         picture: another picture than the shared one.
         rgba: colours (y, x, 4) uint8 in the stead of a scale's, for what is no single number.
-        grid: rows and columns of patches, where ``rgba`` is drawn finer than they are.
+        grid: patches down and across that the pointer marks, where ``rgba`` has other pixels than these.
         texts: what is said of each patch, row by row, in the stead of its value.
         outline: mask (rows, columns) over the whole picture whose border is drawn where no ``mask`` is.
     """

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from probes.core.capture import Batch
-from probes.core.targets import Target
+from probes.core.targets import Target, embedding
 
 FILLS = ("blur", "mean")
 CHUNK = 32
@@ -91,7 +91,10 @@ class _Answer:
         module: Any = self.adapter.module
         with self.adapter.lock:
             hidden = module.forward_features(inputs)
-            output: Tensor = module.forward_head(hidden, pre_logits=not self.classifies).flatten(1)
+            if self.classifies:
+                output: Tensor = module.forward_head(hidden).flatten(1)
+            else:
+                output = embedding(self.adapter, hidden, self.target.pool)
         return output if output.dtype == torch.float64 else output.float()
 
 

@@ -34,7 +34,9 @@ def draw(scored: Mapping[str, Scores], outcome: Outcome, asked: Selection) -> No
     if curves.open:
         with curves:
             few = replace(asked, images=asked.images[:MOST_CURVES])
-            found, _ = asking.ask([Ask("saliency-score", {"map": "mean", "steps": 8, "fill": "mean"})], few)
+            found, _ = asking.ask(
+                [Ask("saliency-score", {"map": "mean", "steps": 8, "fill": "mean", "pool": "card"})], few
+            )
             ready = found.ready("saliency-score")
             if ready:
                 drawn = removal_curves.figure(ready, found.colours)

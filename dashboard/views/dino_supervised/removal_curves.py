@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import plotly.graph_objects as go
 import xarray as xr
 
+from dashboard.controls.target_choice import VECTOR_NAMES
 from dashboard.draw import palette
 from dashboard.state import models
 
@@ -33,6 +34,8 @@ def answer(ready: Mapping[str, xr.Dataset]) -> str:
         for kind, good in (("deletion", "lower"), ("insertion", "higher")):
             own, chance = (float(dataset[f"{kind}{part}_auc"].mean()) for part in ("", "_random"))
             parts.append(f"{kind} {palette.number(own)} (random order {palette.number(chance)}; {good} is better)")
-        lines.append(f"**{name}**: area under {', '.join(parts)}.")
+        vector = dataset.attrs.get("vector")
+        by = f", images compared by {VECTOR_NAMES[vector]}" if vector else ""
+        lines.append(f"**{name}**{by}: area under {', '.join(parts)}.")
     n = next(iter(ready.values())).attrs["n"]
     return "  \n".join([*lines, f"Mean of heads, the first {n} images; missing patches have the image's mean colour."])

@@ -12,7 +12,7 @@ from dashboard.compute import asking
 from dashboard.compute.asking import Ask, Outcome
 from dashboard.compute.background import Stopped
 from dashboard.compute.jobs import Job
-from dashboard.controls import choices, image_sets, progress
+from dashboard.controls import choices, image_sets, progress, token_layers
 from dashboard.controls.glossary import meaning
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame
@@ -46,7 +46,8 @@ images and their similarity in every model.
 FORMULA = r"""
 $$s_{ab} = \frac{z_a\cdot z_b}{\lVert z_a\rVert\,\lVert z_b\rVert}$$
 
-with $z$ the CLS token, the mean of the patch tokens, or the logits. *Neighbour overlap*: the share of an image's k
+with $z$ the CLS token, the mean of the patch tokens, or the logits; *by each model's card*: CLS, or the mean where no
+training reached CLS or the classifier averages the patches. *Neighbour overlap*: the share of an image's k
 nearest images that two models have in common; independent models share k/(n − 1). *CKA* of the two sets of vectors:
 Kornblith et al. 2019, [arXiv:1905.00414](https://arxiv.org/abs/1905.00414). t-SNE: van der Maaten & Hinton 2008.
 UMAP: McInnes, Healy & Melville 2018, [arXiv:1802.03426](https://arxiv.org/abs/1802.03426). Maps are of unit vectors,
@@ -95,7 +96,7 @@ def page() -> None:
         layer = st.container(width=210)
         kind = choices.one_of("Show", SHOWN, "shown")
         with st.popover("More"):
-            pool = choices.one_of("Vector of an image", POOLS, "pool", help=meaning("embedding"))
+            pool = choices.one_of("Vector of an image", POOLS, "pool", help=meaning("embedding", token_layers.BY_CARD))
             by = choices.one_of("Order of the images", ORDERS, "order")
         every = len(selection.images) <= MOST_ALL_LAYERS
         with layer:

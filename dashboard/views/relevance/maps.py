@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from dashboard.compute.asking import ModelResult
+from dashboard.controls.target_choice import VECTOR_NAMES
 from dashboard.draw import palette
 from dashboard.draw.panels import Scale
 from dashboard.draw.sentences import percent
@@ -52,7 +53,8 @@ def explained(one: xr.Dataset, of: str) -> str:
     """The target and its value: a class with its probability, or a similarity."""
     value, name = float(one["target_value"]), str(one["target_name"].values)
     if name == "similarity":
-        return f"similarity to {gallery.title(of)}, {palette.number(value)}"
+        vector = VECTOR_NAMES[one.attrs["vector"]]
+        return f"similarity to {gallery.title(of)}, {vector}, {palette.number(value)}"
     word = name.partition(",")[0]
     chance = f"{percent(float(one['target_probability']))}, " if "target_probability" in one else ""
     return f"{word}, {chance}logit {palette.number(value)}"

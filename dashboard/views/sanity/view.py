@@ -9,6 +9,7 @@ import xarray as xr
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, target_choice
+from dashboard.controls.target_choice import VECTOR_NAMES
 from dashboard.draw import palette, panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Look, Panel, Row, Scale
@@ -83,7 +84,9 @@ def row(picture: str, model: ModelResult, *, signed: bool) -> Row:
     arrays = [one.values for one in drawn if one.values is not None]
     scale = Scale.over(arrays, "times its mean magnitude" if signed else "times the map's mean", signed=signed)
     look = Look(original=False, columns=len(drawn) if dataset is not None else MOST_STAGES)
-    return Row(picture, drawn, title=model.title, scale=scale, look=look)
+    vector = dataset.attrs.get("vector") if dataset is not None else None
+    title = f"{model.title} · images compared by {VECTOR_NAMES[vector]}" if vector else model.title
+    return Row(picture, drawn, title=title, scale=scale, look=look)
 
 
 def controls(selection: Selection) -> Chosen:
