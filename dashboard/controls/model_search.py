@@ -11,8 +11,10 @@ from dashboard.draw import palette
 from dashboard.state.models import reference
 from model_zoo.catalog import CATALOG
 from model_zoo.memory import weight_bytes
-from model_zoo.reference import LARGEST_SEED, ModelError
+from model_zoo.reference import ModelError
 
+MOST_SEED = 2**31 - 1
+"""Browsers count whole numbers no farther than 2^53; a link takes larger ones."""
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -76,7 +78,7 @@ def draw(label: str, act: str, taken: Sequence[str], on_choose: Callable[[str], 
         return
     untrained = not _has_weights(found) or st.toggle("Random weights", key="add_random", help=_RANDOM)
     if untrained:
-        seed = st.number_input("Seed of the random weights", 0, LARGEST_SEED, 0, key="add_seed")
+        seed = st.number_input("Seed of the random weights", 0, MOST_SEED, 0, key="add_seed")
         found = f"timm:{reference_name(found)}@random:{seed}"
     if found in taken:
         st.caption("This model is compared already.")
