@@ -92,7 +92,7 @@ def _style(selection: Selection) -> str:
         button = f".st-key-chip-{index} [data-testid=stPopover] button"
         glyph = _GLYPHS[models.mark(colour)]
         rules.append(f"{button} {{border-left: 6px solid {colour}}}")
-        rules.append(f'{button}::before {{content: "{glyph}" / ""; color: {colour}; margin-right: 0.5rem}}')
+        rules.append(f'{button}::before {{content: "{glyph}" / ""; color: {colour}; width: 1.3rem}}')
     return f"<style>{''.join(rules)}</style>"
 
 

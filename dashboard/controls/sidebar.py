@@ -118,4 +118,4 @@ def _loaded() -> None:
     loaded = work.zoo().loaded()
     size = palette.megabytes(sum(model.bytes for model in loaded))
     count = f"{len(loaded)} model{'s' if len(loaded) != 1 else ''}"
-    st.markdown(f":small[Loaded: {count}, {size} of {palette.megabytes(work.zoo_budget())}]")
+    st.caption(f"Loaded: {count}, {size} of {palette.megabytes(work.zoo_budget())}")
