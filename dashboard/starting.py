@@ -63,9 +63,9 @@ def draw_until_loaded() -> None:
     side, main = st.sidebar.empty(), st.empty()
     if not loading.done():
         with side.container():
-            st.subheader("Models", anchor=False)
+            st.header("Models", anchor=False)
             st.skeleton(height=220)
-            st.subheader("Images", anchor=False)
+            st.header("Images", anchor=False)
             st.skeleton(height=220)
         with main.container():
             st.title(TITLE, anchor=False)

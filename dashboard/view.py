@@ -250,5 +250,5 @@ def _charts(charts: Sequence[Chart]) -> None:
     for place, chart in zip(places, charts, strict=True):
         with place:
             if chart.title:
-                st.subheader(chart.title, anchor=False)
+                st.header(chart.title, anchor=False)
             frame.chart(chart.figure, key=chart.key, alt=chart.alt)

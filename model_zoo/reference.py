@@ -83,9 +83,8 @@ def parse(text: str, *, allow_files: bool = True) -> ModelReference:
     if key in CATALOG:
         return _snapshot(label, CATALOG[key], name)
     if not model.startswith("timm:"):
-        raise ModelError(
-            f"No model is called {model!r}{_nearest(model, CATALOG)}: give a key of the catalog or timm:NAME."
-        )
+        way_on = "see `python -m model_zoo list`" if allow_files else "choose one of the catalog, or write timm:NAME"
+        raise ModelError(f"No model is called {model!r}{_nearest(model, CATALOG)}: {way_on}.")
     name, at, origin = model.removeprefix("timm:").partition("@")
     name = _known_timm_name(name, wants_hub=not at)
     if not at:

@@ -189,8 +189,9 @@ def _outcome(
     selection: Selection,
 ) -> Outcome:
     found = {request: everything[request] for row in wanted.values() for request in row.values()}
-    order = list(dict.fromkeys((*selection.models, *wanted)))
-    each = tuple(_model(model, row, found, models.colour(order.index(model))) for model, row in wanted.items())
+    order = dict.fromkeys((*selection.models, *wanted))
+    colours = models.colours(order, selection.colours)
+    each = tuple(_model(model, row, found, colours[model]) for model, row in wanted.items())
     pairs = {
         (a, b): value.datasets[f"{a}+{b}"]
         for value in found.values()

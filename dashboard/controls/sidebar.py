@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard.compute import work
-from dashboard.controls import model_card
+from dashboard.controls import model_list
 from dashboard.draw import components, palette
 from dashboard.images import gallery
 from dashboard.state import link, models
 from dashboard.state.models import reference
 from dashboard.state.selection import MOST_IMAGES, Selection, read_images, read_models
-from model_zoo.catalog import CATALOG, PRESETS
+from model_zoo.catalog import PRESETS
 from model_zoo.decoding import ImageError
 
 DEFAULT_MODELS = next(iter(PRESETS.values()))
@@ -31,25 +31,28 @@ def sidebar(
     """
     selection = _chosen(several, default_images)
     with st.sidebar:
-        st.subheader("Models", anchor=False)
-        _models(selection)
+        st.header("Models", anchor=False)
+        model_list.draw(selection)
         if images:
-            st.subheader("Images" if several else "Image", anchor=False)
+            st.header("Images" if several else "Image", anchor=False)
             _images(selection, several, most)
         _loaded()
     return selection
 
 
 def _chosen(several: bool, default_images: Sequence[str]) -> Selection:
-    models, notes = read_models(link.get("model"))
+    chosen, notes = read_models(link.get("model"))
     images, more = read_images(link.get("image"))
     for sentence in (*notes, *more):
         link.note(sentence)
-    models = models or DEFAULT_MODELS
-    images = images or (tuple(default_images) if several and default_images else (_first_image(models),))
-    selection = Selection(models, images if several else images[:1])
-    link.put("model", *models)
-    if link.get("image"):  # what a page shows by itself is no choice, and the next page has its own
+    compared = chosen or DEFAULT_MODELS
+    images = images or (tuple(default_images) if several and default_images else (_first_image(compared),))
+    colours = models.colours(compared, models.read_colours(link.get("colour"), compared))
+    selection = Selection(compared, images if several else images[:1], colours)
+    link.show("model", *compared)  # what a page shows by itself is no choice, and the next page has its own
+    if chosen:
+        model_list.compare(chosen, selection)
+    if link.get("image"):
         link.put("image", *images)
     return selection
 
@@ -58,81 +61,6 @@ def _first_image(models: Sequence[str]) -> str:
     """What to show when nothing was chosen: a scene to models that were trained on scenes, else a photo."""
     trained_on_scenes = any(reference(model).weights == "shipped" for model in models)
     return next((i for i in gallery.offered() if i.startswith("scene") == trained_on_scenes), gallery.offered()[0])
-
-
-def _models(selection: Selection) -> None:
-    st.html(_chip_style(len(selection.models)))
-    for index, model in enumerate(selection.models):
-        with st.container(key=f"chip-{index}", horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
-            with st.popover(models.title(model), width="stretch", help="What this model is"):
-                model_card.draw(model)
-            st.button(
-                "✕",
-                key=f"remove-{index}",
-                type="tertiary",
-                help=f"Take {models.title(model)} out of the comparison",
-                disabled=len(selection.models) == 1,
-                on_click=_remove,
-                args=(model, selection.models),
-            )
-    known = [key for key in CATALOG if key not in selection.models]
-    st.selectbox(
-        "Add a model",
-        known,
-        index=None,
-        key="add_model",
-        label_visibility="collapsed",
-        placeholder="Add a model …",
-        format_func=lambda key: _listed(key),
-        accept_new_options=True,
-        on_change=_add,
-        args=(selection.models,),
-        disabled=len(selection.models) >= models.MOST_MODELS,
-        help="Choose a model of the catalog, or type another one's name: the page Zoo says how names are written.",
-    )
-    st.session_state["preset"] = next((name for name, keys in PRESETS.items() if keys == selection.models), None)
-    st.selectbox(
-        "Preset",
-        list(PRESETS),
-        index=None,
-        key="preset",
-        label_visibility="collapsed",
-        placeholder="Choose a preset …",
-        on_change=_preset,
-    )
-
-
-def _chip_style(count: int) -> str:
-    rules = [
-        f".st-key-chip-{i} [data-testid=stPopover] button {{border-left: 6px solid {models.colour(i)};"
-        "justify-content: flex-start; text-align: left}"
-        for i in range(count)
-    ]
-    return f"<style>{''.join(rules)}</style>"
-
-
-def _listed(key: str) -> str:
-    entry = CATALOG.get(key)
-    return f"{entry.title} · {entry.weights}" if entry else key
-
-
-def _remove(model: str, models: tuple[str, ...]) -> None:
-    link.put("model", *(other for other in models if other != model))
-
-
-def _add(models: tuple[str, ...]) -> None:
-    wanted = st.session_state["add_model"]
-    st.session_state["add_model"] = None
-    if wanted:
-        kept, notes = read_models((*models, str(wanted).strip()))
-        link.put("model", *kept)
-        for sentence in notes:
-            link.note(sentence)
-
-
-def _preset() -> None:
-    if st.session_state["preset"]:
-        link.put("model", *PRESETS[st.session_state["preset"]])
 
 
 def _images(selection: Selection, several: bool, most: int) -> None:

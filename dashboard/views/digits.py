@@ -112,8 +112,8 @@ def curves(looks: Sequence[Look]) -> go.Figure:
     drawn = go.Figure()
     epochs = [look.epoch for look in looks]
     for name, values, colour, axis in (
-        ("training loss", [look.loss for look in looks], models.colour(0), "y"),
-        ("accuracy on held-out digits", [look.accuracy for look in looks], models.colour(1), "y2"),
+        ("training loss", [look.loss for look in looks], models.COLOURS[0], "y"),
+        ("accuracy on held-out digits", [look.accuracy for look in looks], models.COLOURS[1], "y2"),
     ):
         drawn.add_scatter(x=epochs, y=values, name=name, yaxis=axis, mode="lines+markers", line={"color": colour})
     drawn.update_xaxes(title="epoch (passes over 1,438 digits)", rangemode="tozero")
@@ -133,7 +133,7 @@ def distances(looks: Sequence[Look]) -> go.Figure:
             y=[look.distance[layer] for look in looks],
             name=f"layer {layer + 1}",
             mode="lines+markers",
-            line={"color": models.colour(layer)},
+            line={"color": models.COLOURS[layer % len(models.COLOURS)]},
         )
     drawn.update_xaxes(title="epoch (passes over 1,438 digits)", rangemode="tozero")
     drawn.update_yaxes(title="mean attention distance (px of 16)", rangemode="tozero")

@@ -7,14 +7,14 @@ import streamlit as st
 
 from dashboard.compute import asking, results, work
 from dashboard.compute.jobs import Job, QueueFull
-from dashboard.controls import model_card, progress
+from dashboard.controls import model_card, model_list, model_search, progress
 from dashboard.controls.glossary import meaning
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import frame
 from dashboard.draw.palette import megabytes
 from dashboard.state import link
 from dashboard.state.models import MOST_MODELS, reference, title
-from dashboard.state.selection import read_models
+from dashboard.state.selection import Selection
 from dashboard.view import Page
 from model_zoo.catalog import CATALOG, CatalogEntry
 
@@ -90,7 +90,7 @@ def page() -> None:
             with left:
                 model_card.draw(chosen.key)
             with right:
-                _actions(chosen, selection.models)
+                _actions(chosen, selection)
     _job()
     _loaded()
     frame.footer(frame.Help(HOW, STRINGS, NOT_SHOWN, formula_label="Names of models"), name="catalog")
@@ -131,18 +131,23 @@ def _catalog() -> CatalogEntry | None:
     return entries[marked[0]] if marked and marked[0] < len(entries) else None
 
 
-def _actions(entry: CatalogEntry, models: tuple[str, ...]) -> None:
-    full, there = len(models) >= MOST_MODELS, entry.key in models
-    st.button(
-        "In the comparison" if there else "Add to the comparison",
-        key="compare",
-        width="stretch",
-        disabled=there or full,
-        help=f"At most {MOST_MODELS} models are compared at once." if full else None,
-        on_click=lambda: link.put("model", *read_models((*models, entry.key))[0]),
-    )
-    loaded = any(model.key == entry.key for model in work.zoo().loaded())
-    st.button("Load", key="load", width="stretch", disabled=loaded, on_click=_load, args=(entry.key,))
+def _actions(entry: CatalogEntry, selection: Selection) -> None:
+    st.caption(model_search.cost(entry.key))
+    if entry.key in selection.models:
+        st.caption("This model is compared already.")
+    elif len(selection.models) >= MOST_MODELS:
+        st.caption(model_list.FULL)
+    else:
+        st.button(
+            "Add to the comparison",
+            key="compare",
+            width="stretch",
+            on_click=lambda: model_list.compare((*selection.models, entry.key), selection),
+        )
+    if any(model.key == entry.key for model in work.zoo().loaded()):
+        st.caption("Loaded.")
+    else:
+        st.button("Load", key="load", width="stretch", on_click=_load, args=(entry.key,))
 
 
 def _load(model: str) -> None:
@@ -179,7 +184,7 @@ def _live(job: Job) -> None:
 
 
 def _loaded() -> None:
-    st.subheader("Loaded", anchor=False)
+    st.header("Loaded", anchor=False)
     loaded, budget = work.zoo().loaded(), work.zoo_budget()
     size = sum(model.bytes for model in loaded)
     st.progress(min(size / budget, 1.0), f"{megabytes(size)} of {megabytes(budget)}")

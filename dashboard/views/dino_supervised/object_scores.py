@@ -111,7 +111,7 @@ def per_image(scores: Mapping[str, Scores]) -> pd.DataFrame:
 def ranking(scores: Mapping[str, Scores], colours: Mapping[str, str]) -> go.Figure:
     """Mean IoU of every head with its standard error, best head first; what needs no look at the image as lines."""
     figure = go.Figure()
-    for index, (name, one) in enumerate(scores.items()):
+    for name, one in scores.items():
         summed = [mean_and_error(one.iou[:, head]) for head in range(one.iou.shape[1])]
         order = sorted(range(len(summed)), key=lambda head: -summed[head][0])
         figure.add_scatter(
@@ -122,7 +122,7 @@ def ranking(scores: Mapping[str, Scores], colours: Mapping[str, str]) -> go.Figu
             mode="lines+markers",
             name=name,
             line={"color": colours[name], "width": 2, "dash": "dot" if one.untrained else "solid"},
-            marker={"color": colours[name], "size": 9, "symbol": models.MARKS[index % len(models.MARKS)]},
+            marker={"color": colours[name], "size": 9, "symbol": models.mark(colours[name])},
             hovertemplate=f"{name}<br>head %{{customdata}}: IoU %{{y:.3f}} ± %{{error_y.array:.3f}}<extra></extra>",
         )
     most = max((one.iou.shape[1] for one in scores.values()), default=1)

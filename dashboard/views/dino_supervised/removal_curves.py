@@ -13,12 +13,12 @@ from dashboard.state import models
 def figure(ready: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go.Figure:
     """Means over images of both curves: deletion full, insertion dashed."""
     drawn = go.Figure()
-    for index, (name, dataset) in enumerate(ready.items()):
+    for name, dataset in ready.items():
         for kind, dash in (("deletion", "solid"), ("insertion", "dash")):
             drawn.add_scatter(
                 x=dataset["fraction"].values * 100, y=dataset[kind].mean("image").values, mode="lines+markers",
                 name=f"{name}, {kind}", line={"color": colours[name], "dash": dash},
-                marker={"symbol": models.MARKS[index % len(models.MARKS)], "size": 7},
+                marker={"symbol": models.mark(colours[name]), "size": 7},
             )  # fmt: skip
     drawn.update_xaxes(title="patches painted over (deletion) or shown (insertion), highest attention first (%)")
     kinds = " or ".join(dict.fromkeys(str(dataset.attrs["curve_of"]) for dataset in ready.values()))

@@ -34,7 +34,7 @@ def chart(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], *, leg
     colour = alt.Color(
         "model:N", title=None, legend=named, scale=alt.Scale(domain=names, range=[colours[n] for n in names])
     )
-    shapes = [{"x": "cross", "star": "wedge"}.get(mark, mark) for mark in models.MARKS]
+    shapes = [{"x": "cross", "star": "wedge"}.get(mark, mark) for mark in (models.mark(colours[n]) for n in names)]
     points = (
         alt.Chart(rows)
         .mark_point(filled=True, size=46, cursor="pointer")
@@ -42,9 +42,7 @@ def chart(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], *, leg
             x=alt.X("place:Q", title="layer", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(nice=False)),
             y=alt.Y("distance:Q", title=f"mean attention distance ({units})", scale=alt.Scale(zero=True)),
             color=colour,
-            shape=alt.Shape(
-                "model:N", title=None, legend=named, scale=alt.Scale(domain=names, range=shapes[: len(names)])
-            ),
+            shape=alt.Shape("model:N", title=None, legend=named, scale=alt.Scale(domain=names, range=shapes)),
             opacity=alt.condition(chosen, alt.value(1), alt.value(0.35)),
             size=alt.condition(chosen, alt.value(90), alt.value(46)),
             tooltip=["model", "layer", "head", alt.Tooltip("distance", format=".3g")],
@@ -107,7 +105,11 @@ def panel(model: ModelResult, layer: int, head: int) -> Panel:
 def _map(place: Place, heads: pd.DataFrame, outcome: Outcome, picture: str) -> None:
     title, layer, head = place
     point = read_point(link.first("at")) or (0.5, 0.5)
-    one = Selection(tuple(model.model for model in outcome.models), (picture,))
+    one = Selection(
+        tuple(model.model for model in outcome.models),
+        (picture,),
+        {model.model: model.colour for model in outcome.models},
+    )
     asks = [Ask("attention-maps", {"query": choices.asked("patch", point), "layers": str(layer - 1)})]
     found, _ = asking.ask(asks, one, models=[model.model for model in outcome.models if model.title == title])
     row = Row(picture, [panel(found.models[0], layer, head)])

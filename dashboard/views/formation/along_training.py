@@ -138,7 +138,7 @@ def distance_figure(courses: Sequence[Course], images: int) -> go.Figure:
         down, across, shared_yaxes="all", shared_xaxes="all", horizontal_spacing=0.03, vertical_spacing=0.12,
         subplot_titles=[f"layer {i + 1}" for i in range(layers)],
     )  # fmt: skip
-    for index, one in enumerate(courses):
+    for one in courses:
         found = one.ready("attention-distance")
         seen = np.array([moment.images for moment in found])
         for layer in range(next(iter(found.values())).sizes["layer"]):
@@ -153,7 +153,7 @@ def distance_figure(courses: Sequence[Course], images: int) -> go.Figure:
             drawn.add_scatter(
                 x=x, y=np.nanmean(values, 1), mode="lines+markers", name=one.title, legendgroup=one.title,
                 showlegend=layer == 0, line={"color": one.colour, "width": 2.5},
-                marker={"symbol": models.MARKS[index % len(models.MARKS)], "size": 8, "color": one.colour},
+                marker={"symbol": models.mark(one.colour), "size": 8, "color": one.colour},
                 customdata=np.stack([seen, low, high], 1),
                 hovertemplate=f"{one.title}<br>%{{customdata[0]:,}} images: %{{y:.1f}} px, heads %{{customdata[1]:.1f}}"
                 " to %{customdata[2]:.1f}<extra></extra>",

@@ -23,7 +23,7 @@ def draw(along: Sequence[Course], picture: str, images: int) -> None:
     """
     if not any(one.ready("position-similarity") for one in along):
         return
-    st.subheader("Which places are alike", anchor=False)
+    st.header("Which places are alike", anchor=False)
     point = read_point(link.first("at")) or (0.3, 0.3)
     look = Look(opacity=1.0, original=False, columns=max(len(one.moments) for one in along))
     rows = [one.positions(picture, point, images) for one in along]

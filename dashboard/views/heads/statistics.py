@@ -12,7 +12,7 @@ def draw(outcome: Outcome) -> None:
     ready = outcome.ready("attention-statistics")
     if not ready:
         return
-    st.subheader("How spread, how alike, onto which tokens", anchor=False)
+    st.header("How spread, how alike, onto which tokens", anchor=False)
     has = [
         name
         for name in ATTENTION_STATISTICS

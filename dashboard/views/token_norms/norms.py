@@ -23,12 +23,12 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], at: M
     """Longest patch and prefix tokens over the layers, in medians of the patches."""
     drawn = go.Figure()
     depths = {dataset.sizes["layer"] for dataset in datasets.values()}
-    for index, (name, dataset) in enumerate(datasets.items()):
+    for name, dataset in datasets.items():
         norms = dataset["norm"].isel(image=0)
         median = norms.median(("y", "x")).values
         x = charts.positions(len(median), relative=len(depths) > 1)
         here = np.arange(len(x)) == at.get(name, -1)
-        mark = models.MARKS[index % len(models.MARKS)]
+        mark = models.mark(colours[name])
         drawn.add_scatter(
             x=x,
             y=norms.max(("y", "x")).values / median,
