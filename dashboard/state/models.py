@@ -32,6 +32,12 @@ def title(model: str) -> str:
     return CATALOG[named.key].title + (f", step {named.step}" if named.step is not None else "")
 
 
+def learned_scenes(model: str) -> bool:
+    """Whether a model's weights were trained on the procedural scenes, as the catalog says."""
+    key = reference(model).key
+    return key is not None and CATALOG[key].data == "procedural scenes"
+
+
 def colour(index: int) -> str:
     """Colour of the ``index``-th chosen model."""
     return COLOURS[index % MOST_MODELS]

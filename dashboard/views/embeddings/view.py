@@ -29,6 +29,7 @@ PAGE = Page("Image similarity", section="Representation", order=10)
 SHOWN = {"grid": "grids", "difference": "differences", "pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 MAPS = ("pca", "tsne", "umap")
 ORDERS = {"class": "by class", "cluster": "by clustering", "given": "as given"}
+SET_DEFAULT = "scenes-100"
 MOST_DRAWN = 1000
 MOST_ALL_LAYERS = 500
 HOW = """
@@ -87,10 +88,12 @@ def panels(found: Sequence[ImageVectors], kind: str, points: Sequence[np.ndarray
 
 def page() -> None:
     """Draw the page: its pictures lie over no image, and their places and thumbnails are made in the background."""
-    selection = sidebar(several=True, default_images=gallery.offered()[:12])
+    selection = sidebar(
+        several=True, default_images=gallery.offered()[:12], set_in_use=partial(image_sets.in_use, default=SET_DEFAULT)
+    )
     frame.header("Which images does each model find alike?")
     with frame.controls():
-        selection, chosen = image_sets.control(selection, default="scenes-100")
+        selection, chosen = image_sets.control(selection, default=SET_DEFAULT)
         layer = st.container(width=210)
         kind = choices.one_of("Show", SHOWN, "shown")
         with st.popover("More"):
