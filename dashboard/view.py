@@ -8,7 +8,7 @@ order has a ``page()`` of its own instead, made of the same parts.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -174,7 +174,7 @@ def draw(view: View[C]) -> None:
     """Draw the page of a view."""
     takes = view.images or Images()
     default = takes.default() if callable(takes.default) else takes.default
-    of_set = {"default": takes.set_default, "most": takes.set_most}
+    of_set: dict[str, Any] = {"default": takes.set_default, "most": takes.set_most}
     selection = sidebar(
         images=view.images is not None,
         several=takes.several,

@@ -1,11 +1,15 @@
 """The pages of heads, rollout and token norms: figures as data, sentences as numbers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from streamlit.testing.v1 import AppTest
 
 from dashboard.draw import frame
+from dashboard.state.models import title
 from dashboard.views.heads import maps, mosaic, overview
 from dashboard.views.rollout import conventions, toy
 from dashboard.views.token_norms import norms as token_norms
@@ -13,7 +17,9 @@ from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
 from probes.attention_rollout import AttentionRollout
 from probes.core.attention import AttentionRows
+from tests.dashboard.turning import turn_to
 
+HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 COLOURS = {"a": "#0072B2", "b": "#E69F00"}
 
 
@@ -161,3 +167,15 @@ def test_the_table_of_heads_names_every_weight_of_every_layer():
     assert len(lines) == 1 + values.size
     assert lines[1] == "ViT,1,1,1,1,0"
     assert lines[-1] == f"ViT,2,3,2,2,{values.max():g}"
+
+
+def test_the_models_keep_their_order_where_columns_stand_under_one_another(settle):
+    at = AppTest.from_file(HOME, default_timeout=120)
+    at.query_params["model"] = [f"timm:test_vit@random:{seed}" for seed in range(3)]
+    at.query_params["image"] = "photo:coffee"
+    settle(turn_to(at, "heads"))
+    titles = [title(model) for model in at.query_params["model"]]
+    assert [said.value.strip("*") for said in at.main.markdown if said.value.strip("*") in titles] == titles
+    statistics = [said.value for said in at.main.markdown]
+    assert "**Attention to CLS**" in statistics
+    assert "**Attention to patches**" not in statistics, "it is what the others leave, nearly 1 everywhere"

@@ -20,8 +20,8 @@ def one_thread():
 
 def test_a_sheet_shows_the_held_out_scenes_in_order():
     pictures, captions = sheet.grid(18, False, False)
-    batch = Scenes(size=sheet.SIDE).batch(range(18, 36))
-    assert len(pictures) == len(captions) == 18
+    batch = Scenes(size=sheet.SIDE).batch(range(18, 18 + sheet.SHOWN))
+    assert len(pictures) == len(captions) == sheet.SHOWN
     assert np.array_equal(np.asarray(pictures[3]), batch.images[3].permute(1, 2, 0).numpy())
     assert "own surface" in captions[int((batch.labels == batch.surfaces).nonzero()[0])]
     _, conflicts = sheet.grid(18, True, False)

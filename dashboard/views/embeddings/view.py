@@ -221,8 +221,22 @@ def draw(found: Sequence[ImageVectors], kind: str, by: str, chosen: ImageSet) ->
             caption=said,
         )
 
+    if kind == "grid" and (said := of_one_colour(found)):
+        st.caption(said)
     something = any(entry.square is not None or entry.points is not None for entry in entries)
     return Drawn(tuple(job for job in placed if isinstance(job, Job)), svg if something else None)
+
+
+def of_one_colour(found: Sequence[ImageVectors]) -> str:
+    """Why a grid looks solid, where one does."""
+    solid = [one.title for one in found if similarity.all_alike(one.square)]
+    if not solid:
+        return ""
+    return (
+        f"The grid of {' and of '.join(solid)} has one colour: its vectors have a large part in common, so that any "
+        "two images have a cosine near 1. Fainter rows and columns are images unlike the rest; what still tells images "
+        "apart shows as PCA and in who is nearest."
+    )
 
 
 def again(visitor: str) -> None:
