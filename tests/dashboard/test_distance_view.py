@@ -82,6 +82,15 @@ def test_the_axis_holds_all_that_is_drawn_and_begins_where_the_data_do_unless_as
     assert full or (most - least) / (high - low) > 0.85, "the data fill the chart"
 
 
+def test_standard_errors_are_drawn_where_there_are_several_images():
+    for sem, bars in ((0.3, 1), (np.nan, 0)):
+        chart = drawn(head_distances.scaled({"a": random(0, sem=sem)}, "px"))
+        rules = [one for one in chart["layer"] if one["mark"]["type"] == "rule" and "y2" in one["encoding"]]
+        assert len(rules) == bars
+        titles = [entry.get("title") for entry in layer_of(chart, "point")[0]["encoding"]["tooltip"]]
+        assert ("standard error" in titles) == bool(bars)
+
+
 def test_uniform_attention_stays_in_the_chart_also_far_from_the_data():
     data = head_distances.scaled({"a": random(0, low=10, high=12)}, "px")
     low, high = heads_chart.span(heads_chart.placed(data), full=False)

@@ -43,6 +43,13 @@ def test_shape_bias_is_drawn_from_0_to_1_with_its_unit():
     assert "0: by surface, 1: by shape" in drawn.layout.xaxis.title.text
 
 
+def test_accuracy_and_loss_share_a_chart_with_round_ticks_of_accuracy():
+    looks = [digits.Look(epoch, 2.4 / epoch, 1 - 0.9 / epoch, (3.0,) * 4, np.ones((8, 8, 8, 8))) for epoch in (1, 2)]
+    axis = digits.curves(looks).layout.yaxis2
+    assert (axis.tickmode, axis.dtick, axis.range) == ("linear", 0.2, (0, 1))
+    assert not axis.showgrid, "one grid, the loss's"
+
+
 def test_two_epochs_on_the_digits_are_looked_into():
     looks: list[digits.Look] = []
     job = Job("training")

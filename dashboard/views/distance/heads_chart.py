@@ -96,7 +96,8 @@ def chart(datasets: Datasets, colours: Mapping[str, str], chosen: Place, *, full
         .mark_rule(opacity=0.55, strokeWidth=1.2)
         .encode(x=axes.x("place:Q"), y=axes.y("low:Q"), y2="high:Q", color=axes.colour)
     )
-    drawn = alt.layer(ranges, *_uniform(datasets, colours, axes), errors, means, _heads(rows, axes, chosen))
+    several = [errors] if rows["distance_sem"].notna().any() else []  # of one image there is no standard error
+    drawn = alt.layer(ranges, *_uniform(datasets, colours, axes), *several, means, _heads(rows, axes, chosen))
     return drawn.properties(width="container", height=430)
 
 
@@ -127,6 +128,7 @@ def _heads(rows: pd.DataFrame, axes: _Axes, chosen: Place) -> alt.Chart:
     place = dict(zip(("model", "layer", "head"), chosen, strict=True))
     pick = alt.selection_point(name="head", fields=list(place), on="click", nearest=True, toggle=False, value=[place])
     marked = alt.when(pick, empty=False)
+    error = alt.Tooltip("distance_sem:Q", title="standard error", format=".2~r")
     return (
         alt.Chart(rows)
         .mark_point(filled=True, strokeWidth=2.5, cursor="pointer", opacity=0.9)
@@ -140,7 +142,7 @@ def _heads(rows: pd.DataFrame, axes: _Axes, chosen: Place) -> alt.Chart:
             tooltip=[
                 *place,
                 alt.Tooltip("distance:Q", title="distance", format=".3~r"),
-                alt.Tooltip("distance_sem:Q", title="standard error", format=".2~r"),
+                *([error] if rows["distance_sem"].notna().any() else []),
                 alt.Tooltip("apart:Q", title="against uniform", format="+.0%"),
             ],
         )

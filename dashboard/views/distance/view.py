@@ -7,21 +7,16 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from dashboard.compute import asking
 from dashboard.compute.asking import Ask
 from dashboard.controls import choices, image_sets
 from dashboard.draw import charts, frame
 from dashboard.draw.frame import Help
-from dashboard.state import link
-from dashboard.state.models import reference
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Images, Page, Shown, View
-from dashboard.views.distance import head_distances, head_picker, heads_chart
+from dashboard.views.distance import head_distances, head_picker, heads_chart, units
 from dashboard.views.distance.head_distances import Datasets
-from model_zoo.catalog import CATALOG
 
 QUESTION, MEASURED = "How far does each head look?", "Mean attention distance"
-UNITS = {"px": "pixels", "diagonal": "fraction of the diagonal"}
 CONVENTIONS = {"patches": "over patches", "raw": "as used"}
 RANGES = {"data": "zoomed to the data", "full": "full range"}
 HOW = """
@@ -62,7 +57,7 @@ class Chosen:
 
     Attributes:
         renormalised: weights are divided by their sum over the patches.
-        units: key of ``UNITS``.
+        units: ``px`` or ``diagonal``.
         full: the axis begins at 0.
         clicked: heads that were clicked in the chart, as the browser sent them.
     """
@@ -81,35 +76,9 @@ def controls(selection: Selection) -> Chosen:
         "weights",
         help="Attention renormalised over the patches, or as the model used it, CLS and registers counting as 0.",
     )
-    units = _units(selection)
+    measured_in = units.control(selection)
     axis = choices.one_of("Axis", RANGES, "axis", help="Begin where the data do, or at 0.")
-    return Chosen(weights == "patches", units, axis == "full", head_picker.clicked())
-
-
-def default_units(selection: Selection) -> str:
-    """Pixels where all models see inputs of one size, else fractions of the diagonal."""
-    sizes = set()
-    for model, spec in zip(selection.models, asking.known(selection), strict=True):
-        key = reference(model).key
-        if spec is not None or key is not None:
-            sizes.add(tuple(spec.input_size if spec is not None else CATALOG[key or ""].input_size))
-    return "px" if len(sizes) < 2 else "diagonal"
-
-
-def _units(selection: Selection) -> str:
-    linked = link.first("units")
-    chosen = linked if linked in UNITS else default_units(selection)
-    st.session_state["units_choice"] = chosen
-    st.segmented_control(
-        "Distance in",
-        list(UNITS),
-        key="units_choice",
-        required=True,
-        format_func=UNITS.__getitem__,
-        help="Pixels of each model's input, or divided by its diagonal: fair between input sizes.",
-        on_change=lambda: link.put("units", st.session_state["units_choice"]),
-    )
-    return chosen
+    return Chosen(weights == "patches", measured_in, axis == "full", head_picker.clicked())
 
 
 def _ready(answer: Answer[Chosen]) -> Datasets:
