@@ -7,7 +7,8 @@ order has a ``page()`` of its own instead, made of the same parts.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Literal, TypeVar
+from functools import partial
+from typing import Any, Generic, Literal, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -53,14 +54,15 @@ class Images:
         several: it takes several.
         default: what it shows when the link names none.
         most: how many can be chosen in the sidebar.
-        set_default: the set that it opens with, for a page that takes sets of many images; empty for all others.
+        set_default: the set that it opens with, for a page that takes sets of many images, or what makes it of the
+            selection; empty for all others.
         set_most: images of a set that it can take.
     """
 
     several: bool = False
     default: Sequence[str] | Callable[[], Sequence[str]] = ()
     most: int = MOST_IMAGES
-    set_default: str = ""
+    set_default: image_sets.Default = ""
     set_most: int = 2000
 
 
@@ -73,14 +75,12 @@ class Answer(Generic[C]):
         selection: models and images.
         outcome: what was asked of all images together.
         each: what was asked of each image alone, in the order of the images.
-        picture: the first image of the sidebar; of a page that takes sets it need not be in the set.
     """
 
     chosen: C
     selection: Selection
     outcome: Outcome
     each: Sequence[Outcome] = ()
-    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,7 @@ class View(Generic[C]):
         size: the models' own image size, or the whole image; ``linked`` where the page has the popover that chooses.
         above: draws what comes between the controls and the pictures: overviews in which one picks what they show.
         below: draws what comes under the downloads: charts with controls of their own, tabs, an example.
+        subtitle: what is measured, in small print under the question.
     """
 
     page: Page
@@ -166,18 +167,25 @@ class View(Generic[C]):
     size: Size | Literal["linked"] = "native"
     above: Callable[[Answer[C], Shown], None] | None = None
     below: Callable[[Answer[C], Shown], None] | None = None
+    subtitle: str = ""
 
 
 def draw(view: View[C]) -> None:
     """Draw the page of a view."""
     takes = view.images or Images()
     default = takes.default() if callable(takes.default) else takes.default
-    selection = sidebar(images=view.images is not None, several=takes.several, default_images=default, most=takes.most)
-    picture = selection.images[0]
-    frame.header(view.question)
+    of_set: dict[str, Any] = {"default": takes.set_default, "most": takes.set_most}
+    selection = sidebar(
+        images=view.images is not None,
+        several=takes.several,
+        default_images=default,
+        most=takes.most,
+        set_in_use=partial(image_sets.in_use, **of_set) if takes.set_default else lambda _: "",
+    )
+    frame.header(view.question, view.subtitle)
     with frame.controls():
         if takes.set_default:
-            selection, _ = image_sets.control(selection, default=takes.set_default, most=takes.set_most)
+            selection, _ = image_sets.control(selection, **of_set)
         chosen = view.controls(selection)
     cut = ""
     if not takes.set_default and len(selection.images) > takes.most:
@@ -186,7 +194,7 @@ def draw(view: View[C]) -> None:
     size = map_options.linked_size() if view.size == "linked" else view.size
     asks, models = view.asks(chosen), view.models(chosen, selection)
     outcome, each = asking.ask(asks, selection, each=view.asks_each(chosen), models=models, size=size)
-    answer = Answer(chosen, selection, outcome, each, picture)
+    answer = Answer(chosen, selection, outcome, each)
     shown = view.shown(answer)
     if view.above:
         view.above(answer, shown)

@@ -1,6 +1,6 @@
 """The part every page shares: which models, which images, and what is loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -19,7 +19,12 @@ UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
 
 
 def sidebar(
-    *, images: bool = True, several: bool = False, default_images: Sequence[str] = (), most: int = MOST_IMAGES
+    *,
+    images: bool = True,
+    several: bool = False,
+    default_images: Sequence[str] = (),
+    most: int = MOST_IMAGES,
+    set_in_use: Callable[[Selection], str] = lambda _: "",
 ) -> Selection:
     """Draw the sidebar and return what is chosen in it.
 
@@ -28,6 +33,7 @@ def sidebar(
         several: the page takes several images; otherwise it takes the first.
         default_images: what a page of several images shows when the link names none.
         most: images that can be chosen here; a link from another page may hold more.
+        set_in_use: title of the set that the page is of instead of the images chosen here; empty where there is none.
     """
     selection = _chosen(several, default_images)
     with st.sidebar:
@@ -35,7 +41,7 @@ def sidebar(
         model_list.draw(selection)
         if images:
             st.header("Images" if several else "Image", anchor=False)
-            _images(selection, several, most)
+            _images(selection, several, most, set_in_use(selection))
         _loaded()
     return selection
 
@@ -63,12 +69,16 @@ def _first_image(models: Sequence[str]) -> str:
     return next((i for i in gallery.offered() if i.startswith("scene") == trained_on_scenes), gallery.offered()[0])
 
 
-def _images(selection: Selection, several: bool, most: int) -> None:
+def _images(selection: Selection, several: bool, most: int, of_set: str) -> None:
+    if of_set:
+        st.caption(f"Shown: **{of_set}**, chosen on the page. Click a picture to show chosen pictures instead.")
     own = [identity for identity in st.session_state.get("uploads", ()) if gallery.missing(identity) is None]
     others = [identity for identity in selection.images if identity not in (*own, *gallery.offered())]
 
     def pick(identity: str) -> None:
-        if not several:
+        if of_set:
+            link.put("set", "chosen")
+        if of_set or not several:
             link.put("image", identity)
         elif identity in selection.images:
             kept = tuple(other for other in selection.images if other != identity)
@@ -79,7 +89,11 @@ def _images(selection: Selection, several: bool, most: int) -> None:
             link.note(f"This page shows at most {most} images: click one of the chosen to take it out first.")
 
     components.thumbnails(
-        (*own, *others, *gallery.offered()), selection.images, several=several, key="strip", on_pick=pick
+        (*own, *others, *gallery.offered()),
+        () if of_set else selection.images,
+        several=several,
+        key="strip",
+        on_pick=pick,
     )
     with st.popover("Add an image", width="stretch"):
         generation = st.session_state.setdefault("upload_generation", 0)
@@ -88,16 +102,19 @@ def _images(selection: Selection, several: bool, most: int) -> None:
             type=UPLOAD_TYPES,
             key=f"upload-{generation}",
             on_change=_take,
-            args=(f"upload-{generation}", selection, several),
+            args=(f"upload-{generation}", selection, several, of_set),
         )
         if st.toggle("Use the camera", key="camera_on"):
             st.camera_input(
-                "Camera", key=f"camera-{generation}", on_change=_take, args=(f"camera-{generation}", selection, several)
+                "Camera",
+                key=f"camera-{generation}",
+                on_change=_take,
+                args=(f"camera-{generation}", selection, several, of_set),
             )
         st.caption("Images stay on this server, in memory, and make room for newer ones.")
 
 
-def _take(key: str, selection: Selection, several: bool) -> None:
+def _take(key: str, selection: Selection, several: bool, of_set: str) -> None:
     """Keep what was uploaded; an image that cannot be shown leaves the choice as it was and says why."""
     file = st.session_state.get(key)
     if file is None:
@@ -110,7 +127,10 @@ def _take(key: str, selection: Selection, several: bool) -> None:
     finally:
         st.session_state["upload_generation"] += 1
     st.session_state["uploads"] = [identity, *(x for x in st.session_state.get("uploads", ()) if x != identity)][:12]
-    chosen = (identity, *(other for other in selection.images if other != identity)) if several else (identity,)
+    if of_set:
+        link.put("set", "chosen")
+    others = () if of_set or not several else selection.images
+    chosen = (identity, *(other for other in others if other != identity))
     link.put("image", *chosen[:MOST_IMAGES])
 
 

@@ -12,7 +12,10 @@ import math
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-NAMES = ("model", "colour", "image", "set", "layer", "head", "heads", "query", "at", "pick", "target", "of", "box")
+NAMES = (
+    *("model", "colour", "image", "set", "layer", "head", "heads", "query", "at", "pick", "target", "of", "box"),
+    "units",
+)
 TEXTS = ("search",)
 """Widgets bound to the link that take any text; the values of all others are numbers or choices."""
 MOST_CHARACTERS = 200

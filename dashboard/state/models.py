@@ -127,3 +127,9 @@ def write_colours(given: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
         f"{NAMES[COLOURS.index(colour)]}:{model}" for model, colour in given.items() if colour != own_colour(model)
     )
+
+
+def learned_scenes(model: str) -> bool:
+    """Whether a model's weights were trained on the procedural scenes, as the catalog says."""
+    key = reference(model).key
+    return key is not None and CATALOG[key].data == "procedural scenes"

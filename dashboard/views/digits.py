@@ -120,7 +120,15 @@ def curves(looks: Sequence[Look]) -> go.Figure:
     return drawn.update_layout(
         height=300,
         yaxis={"title": "loss (nats)", "rangemode": "tozero"},
-        yaxis2={"title": "accuracy (0 to 1)", "range": [0, 1], "overlaying": "y", "side": "right"},
+        yaxis2={
+            "title": "accuracy (0 to 1)",
+            "range": [0, 1],
+            "tickmode": "linear",  # by itself Plotly puts these ticks beside those of the loss, at 0.419 and the like
+            "dtick": 0.2,
+            "showgrid": False,
+            "overlaying": "y",
+            "side": "right",
+        },
     )
 
 

@@ -20,8 +20,8 @@ def one_thread():
 
 def test_a_sheet_shows_the_held_out_scenes_in_order():
     pictures, captions = sheet.grid(18, False, False)
-    batch = Scenes(size=sheet.SIDE).batch(range(18, 36))
-    assert len(pictures) == len(captions) == 18
+    batch = Scenes(size=sheet.SIDE).batch(range(18, 18 + sheet.SHOWN))
+    assert len(pictures) == len(captions) == sheet.SHOWN
     assert np.array_equal(np.asarray(pictures[3]), batch.images[3].permute(1, 2, 0).numpy())
     assert "own surface" in captions[int((batch.labels == batch.surfaces).nonzero()[0])]
     _, conflicts = sheet.grid(18, True, False)
@@ -41,6 +41,13 @@ def test_shape_bias_is_drawn_from_0_to_1_with_its_unit():
     assert list(drawn.data[0].x) == [0.2]
     assert drawn.layout.xaxis.range == (0, 1)
     assert "0: by surface, 1: by shape" in drawn.layout.xaxis.title.text
+
+
+def test_accuracy_and_loss_share_a_chart_with_round_ticks_of_accuracy():
+    looks = [digits.Look(epoch, 2.4 / epoch, 1 - 0.9 / epoch, (3.0,) * 4, np.ones((8, 8, 8, 8))) for epoch in (1, 2)]
+    axis = digits.curves(looks).layout.yaxis2
+    assert (axis.tickmode, axis.dtick, axis.range) == ("linear", 0.2, (0, 1))
+    assert not axis.showgrid, "one grid, the loss's"
 
 
 def test_two_epochs_on_the_digits_are_looked_into():

@@ -1,6 +1,8 @@
 """Whose attention picks out the object: measured, for models of the same architecture and other objectives."""
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import streamlit as st
 
@@ -23,6 +25,7 @@ from dashboard.views.dino_supervised.scored_maps import heads_of, scores_of, wit
 PAGE = Page("DINO against supervised", section="Attention", order=20)
 
 MOST = 100
+OF_SET: dict[str, Any] = {"default": "scenes-32", "most": MOST}
 SHOWN = {"best": "best head", "mean": "mean of heads"}
 HOW = """
 The first picture shows the **object**, the others where each model's last block attends, with the outline of the
@@ -96,10 +99,14 @@ def object_panel(picture: str, key: str) -> Panel:
 
 def page() -> None:
     """Draw the page: its picture shows the heads that the scores of all images choose, its tabs show the scores."""
-    selection = sidebar(several=True, default_images=("scene:0", "scene:1", "scene:2", "scene:3"))
+    selection = sidebar(
+        several=True,
+        default_images=("scene:0", "scene:1", "scene:2", "scene:3"),
+        set_in_use=partial(image_sets.in_use, **OF_SET),
+    )
     frame.header("Whose attention picks out the object?")
     with frame.controls():
-        many, _ = image_sets.control(selection, default="scenes-32", most=MOST)
+        many, _ = image_sets.control(selection, **OF_SET)
         place = _shown_image(many)
         show = choices.one_of_many("Map", SHOWN, "map", width=150)
         tau = st.slider(

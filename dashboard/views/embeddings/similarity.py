@@ -105,3 +105,9 @@ def spread(square: np.ndarray) -> tuple[float, float]:
     off = square[~np.eye(len(square), dtype=bool)]
     off = off[np.isfinite(off)]
     return (float(off.mean()), float(off.std())) if off.size else (np.nan, np.nan)
+
+
+def all_alike(square: np.ndarray) -> bool:
+    """Whether a square has nearly one colour: every two images alike, to a tenth of the scale from −1 to 1."""
+    mean, deviation = spread(square)
+    return mean > 0.8 and deviation < 0.1

@@ -30,6 +30,7 @@ PAGE = Page("Image similarity", section="Representation", order=10)
 SHOWN = {"grid": "grids", "difference": "differences", "pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 MAPS = ("pca", "tsne", "umap")
 ORDERS = {"class": "by class", "cluster": "by clustering", "given": "as given"}
+SET_DEFAULT = "scenes-100"
 MOST_DRAWN = 1000
 MOST_ALL_LAYERS = 500
 HOW = """
@@ -89,10 +90,12 @@ def panels(found: Sequence[ImageVectors], kind: str, points: Sequence[np.ndarray
 
 def page() -> None:
     """Draw the page: its pictures lie over no image, and their places and thumbnails are made in the background."""
-    selection = sidebar(several=True, default_images=gallery.offered()[:12])
+    selection = sidebar(
+        several=True, default_images=gallery.offered()[:12], set_in_use=partial(image_sets.in_use, default=SET_DEFAULT)
+    )
     frame.header("Which images does each model find alike?")
     with frame.controls():
-        selection, chosen = image_sets.control(selection, default="scenes-100")
+        selection, chosen = image_sets.control(selection, default=SET_DEFAULT)
         layer = st.container(width=210)
         kind = choices.one_of("Show", SHOWN, "shown")
         with st.popover("More"):
@@ -220,8 +223,22 @@ def draw(found: Sequence[ImageVectors], kind: str, by: str, chosen: ImageSet) ->
             caption=said,
         )
 
+    if kind == "grid" and (said := of_one_colour(found)):
+        st.caption(said)
     something = any(entry.square is not None or entry.points is not None for entry in entries)
     return Drawn(tuple(job for job in placed if isinstance(job, Job)), svg if something else None)
+
+
+def of_one_colour(found: Sequence[ImageVectors]) -> str:
+    """Why a grid looks solid, where one does."""
+    solid = [one.title for one in found if similarity.all_alike(one.square)]
+    if not solid:
+        return ""
+    return (
+        f"The grid of {' and of '.join(solid)} has one colour: its vectors have a large part in common, so that any "
+        "two images have a cosine near 1. Fainter rows and columns are images unlike the rest; what still tells images "
+        "apart shows as PCA and in who is nearest."
+    )
 
 
 def again(visitor: str) -> None:

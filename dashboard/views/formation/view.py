@@ -31,7 +31,8 @@ maps share one scale, all curves one axis.
 
 - **Attention**: what the CLS token of the last block looks at in one scene, with the outline of the true object.
 - **Distance**: how far heads look, a chart for each layer. The line is the mean over heads, the band reaches from the
-  nearest to the farthest head. Dashed: attention that is even over all patches.
+  nearest to the farthest head. Dashed: attention that is even over all patches. The axes begin where the data do, not
+  at 0.
 - **Positions**: how similar the position embedding of one patch is to all others. Click another patch. The large tiles
   show all positions at the moment that *Images seen* chooses.
 """

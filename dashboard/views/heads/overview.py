@@ -29,10 +29,12 @@ def draw(outcome: Outcome, *, shared: bool) -> float | None:
         if "attention-maps" in model.datasets and (tiles := mosaic.tiles(model.datasets["attention-maps"]["attention"]))
     }
     high = mosaic.ceiling(list(groups.values())) if shared else None
-    columns = st.columns(2 if len(groups) > 1 else 1, gap="large")
+    across = 2 if len(groups) > 1 else 1
     for place, (index, tiles) in enumerate(groups.items()):
-        with columns[place % len(columns)]:
-            _mosaic(outcome.models[index], index, tiles, high, WIDE if len(columns) == 1 else WIDE // 2 - 50)
+        if place % across == 0:  # a row at a time, so that the one column of a phone keeps the order
+            columns = st.columns(across, gap="large")
+        with columns[place % across]:
+            _mosaic(outcome.models[index], index, tiles, high, WIDE if across == 1 else WIDE // 2 - 50)
     frame.states(outcome, "attention-maps")
     return high
 

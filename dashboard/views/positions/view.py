@@ -17,9 +17,10 @@ from dashboard.views.positions import mosaics
 METRICS = {"cosine": "cosine", "dot": "dot product"}
 HOW = """
 The mosaic has **one tile for each position** of the patch grid, at that position; the tile shows how similar the
-position's embedding is to every other. Orange: alike; blue: opposed; pale: unrelated.
+position's embedding is to every other. Orange: alike; blue: opposed; pale: unrelated. White lines part the tiles.
 
 - A bright spot at the tile's own place: the model tells places apart, near ones less than far ones.
+- Orange all over (MAE): all positions have a large part in common; places are told apart by what little differs.
 - Rows and columns lighting up: it encodes row and column separately.
 - Below, one tile at a time: click a place. The other models show the same place of the image.
 
