@@ -3,13 +3,6 @@
 from dashboard.state.selection import Depth
 from model_zoo.adapter import ModelSpec
 
-MOST = 6
-
-
-def columns(models: int) -> int:
-    """Panels of a row, the original among them: all in one while they can be made out; 0 leaves it to the panels."""
-    return models + 1 if models < MOST else 0
-
 
 def text(spec: ModelSpec, depth: Depth) -> str:
     """The layer: after the final norm, which is the last where there is one, else the block."""

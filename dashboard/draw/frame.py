@@ -22,7 +22,10 @@ CHART_CONFIG = {
     "toImageButtonOptions": {"format": "svg", "scale": 2},
     "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
 }
+READABLE = 14
+"""Pixels of the smallest writing in a chart."""
 _STYLE = """<style>
+@media (min-width: 1700px) { :root { font-size: 17px !important } }
 [data-testid=stMainBlockContainer] h1 { padding-bottom: 0.5rem }
 [data-testid=stMainBlockContainer] { max-width: 1560px; padding-left: 2.5rem; padding-right: 2.5rem }
 @media (max-width: 640px) { [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem } }
@@ -62,12 +65,20 @@ def controls() -> DeltaGenerator:
 def chart(figure: go.Figure, *, key: str, alt: str) -> None:
     """Draw a Plotly figure in the look of the dashboard; its tool bar saves it as SVG in the browser."""
     figure.update_layout(
-        margin={"l": 8, "r": 8, "t": 28, "b": 8},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        font={"size": 14},
-        hoverlabel={"namelength": -1},
+        margin={"l": 8, "r": 8, "t": 28, "b": 8}, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     )
+    legible(figure)
     st.plotly_chart(figure, key=key, alt=alt, config=CHART_CONFIG)
+
+
+def legible(figure: go.Figure) -> None:
+    """Set all writing of a Plotly figure to one size; that of Streamlit's theme is too small on a projector."""
+    size = {"size": READABLE}
+    axis = {"tickfont": size, "title_font": size}
+    figure.update_layout(font=size, legend_font=size, hoverlabel={"font": size, "namelength": -1})
+    figure.update_xaxes(**axis).update_yaxes(**axis).update_coloraxes(colorbar_tickfont=size, colorbar_title_font=size)
+    figure.update_traces(colorbar={"tickfont": size, "title": {"font": size}}, selector={"type": "heatmap"})
+    figure.update_annotations(font=size)
 
 
 def legend(names: Mapping[str, str]) -> None:

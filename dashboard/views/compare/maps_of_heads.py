@@ -20,13 +20,13 @@ class HeadMap:
 
     Attributes:
         values: attention weights (y, x).
-        even: what every token would get if all got the same.
+        tokens: how many tokens share the attention.
         note: which layer, head and query it is.
         message: why there is no map.
     """
 
     values: np.ndarray | None = None
-    even: float = 1.0
+    tokens: int = 1
     note: str = ""
     message: str = ""
 
@@ -52,8 +52,8 @@ def head_map(model: ModelResult, depth: Depth, head: str, query: str) -> HeadMap
     if not np.isfinite(one.values).all():
         return HeadMap(message="The point lies outside this model's crop.")
     said = " · mean of patches (no CLS)" if query == "cls" and used == "mean" else ""
-    even = 1 / model.spec.layers[layer].reach
-    return HeadMap(one.values, even, f"layer {layer + 1} of {layers} · {one.head}{said}")
+    tokens = model.spec.layers[layer].reach
+    return HeadMap(one.values, tokens, f"layer {layer + 1} of {layers} · {one.head}{said}")
 
 
 def head_maps_of(outcome: Outcome, depth: Depth, head: str, query: str) -> list[HeadMap]:

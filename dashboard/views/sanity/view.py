@@ -22,8 +22,8 @@ UNEXPLAINED = ("mean", "rollout")
 SIGNED = "integrated-gradients"
 MOST_STAGES = 6
 HOW = """
-The left map of each row is the intact network's. To the right the network loses what it learned: first the classifier
-gets random weights, then the last block too, and so on, until everything is random.
+After the image, the first map of each row is the intact network's. To the right the network loses what it learned:
+first the classifier gets random weights, then the last block too, and so on, until everything is random.
 
 - A map about what the network **learned** should fall apart: the curve drops towards 0.
 - A map that stays, with a curve near 1, would look the same for a network that knows nothing: it shows the image, or
@@ -82,7 +82,7 @@ def row(picture: str, model: ModelResult, *, signed: bool) -> Row:
         drawn = [panel(model, dataset, stage) for stage in chosen_stages(dataset.sizes["stage"])]
     arrays = [one.values for one in drawn if one.values is not None]
     scale = Scale.over(arrays, "times its mean magnitude" if signed else "times the map's mean", signed=signed)
-    look = Look(original=False, columns=len(drawn) if dataset is not None else MOST_STAGES)
+    look = Look(columns=1 + (len(drawn) if dataset is not None else MOST_STAGES))
     return Row(picture, drawn, title=model.title, scale=scale, look=look)
 
 
@@ -121,4 +121,5 @@ VIEW = View(
     controls,
     shown,
     asks=asks,
+    overlays=True,
 )

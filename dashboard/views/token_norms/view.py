@@ -99,4 +99,5 @@ VIEW = View(
     controls,
     shown,
     asks=lambda chosen: [Ask("token-norm", {"factor": chosen.factor})],
+    overlays=True,
 )
