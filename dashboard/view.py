@@ -235,23 +235,24 @@ def draw_rows(rows: Sequence[Row], *, scale: Scale | None, look: Look, key: str 
         key: name of the rows on the page.
     """
     alone = [index for index, row in enumerate(rows) if row.scale is None]
-    for index, row in enumerate(rows):
-        if row.title:
-            st.markdown(f"**{row.title}**")
-        panels.patch_panels(
-            row.picture,
-            row.panels,
-            scale=row.scale or scale,
-            look=row.look or look,
-            key=f"{key}-{index}",
-            point=row.point,
-            on_pick=choices.pick if row.clickable else None,
-            outline=row.outline,
-            outline_of=row.outline_of,
-            bar=row.scale is not None or index == alone[-1],
-        )
-        if row.note:
-            st.markdown(row.note)
+    with st.container(gap="xsmall", key=f"rows-{key}"):
+        for index, row in enumerate(rows):
+            if row.title:
+                st.markdown(f"**{row.title}**")
+            panels.patch_panels(
+                row.picture,
+                row.panels,
+                scale=row.scale or scale,
+                look=row.look or look,
+                key=f"{key}-{index}",
+                point=row.point,
+                on_pick=choices.pick if row.clickable else None,
+                outline=row.outline,
+                outline_of=row.outline_of,
+                bar=row.scale is not None or index == alone[-1],
+            )
+            if row.note:
+                st.markdown(row.note)
 
 
 def _charts(charts: Sequence[Chart]) -> None:

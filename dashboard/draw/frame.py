@@ -25,7 +25,10 @@ CHART_CONFIG = {
 READABLE = 14
 """Pixels of the smallest writing in a chart."""
 _STYLE = """<style>
-@media (min-width: 1700px) { :root { font-size: 17px !important } }
+@media (min-width: 1700px) {
+  :root { font-size: 16.5px !important }
+  [data-testid=stMainBlockContainer] { padding-top: 4.25rem !important }
+}
 [data-testid=stMainBlockContainer] h1 { padding-bottom: 0.5rem }
 [data-testid=stMainBlockContainer] { max-width: 1560px; padding-left: 2.5rem; padding-right: 2.5rem }
 @media (max-width: 640px) { [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem } }

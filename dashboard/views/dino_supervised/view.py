@@ -104,7 +104,7 @@ def page() -> None:
     maps = MapOptions(show="both", values=values, tau=tau)
     drawn = [panel(model, scored.get(model.title), place, show, maps) for model in outcome.models]
     picture = many.images[place]
-    scale = panels.shared_scale([Row(picture, drawn)], maps.units)
+    scale = panels.shared_scale([Row(picture, drawn)], maps.units, most=True)
     first = object_panel(picture, keys.get(place, ("", ""))[1])
     look = Look(original=False, flat=flat)
     panels.patch_panels(picture, [first, *drawn], scale=scale, look=look, key="salience")

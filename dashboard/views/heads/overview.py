@@ -10,7 +10,8 @@ from dashboard.state import link
 from dashboard.views.heads import mosaic
 from dashboard.views.heads.mosaic import Tile
 
-MOST_ABREAST = 4
+SHALLOW = 8
+"""Layers of models whose mosaics stand beside each other, four in a line."""
 WIDE = 1400
 """Pixels that a mosaic over the whole page is wide, about."""
 
@@ -32,7 +33,8 @@ def draw(outcome: Outcome, options: MapOptions, *, shared: bool) -> float | None
         if "attention-maps" in model.datasets and (tiles := _tiles(model, options))
     }
     high = mosaic.ceiling(list(groups.values())) if shared else None
-    wide = model_columns.across(len(groups), MOST_ABREAST) if len(groups) > 1 else 1
+    deepest = max((tile.layer for tiles in groups.values() for tile in tiles), default=0)
+    wide = model_columns.across(len(groups), 4 if deepest < SHALLOW else 2) if len(groups) > 1 else 1
     for start in range(0, len(groups), wide):
         columns = st.columns(wide, gap="medium", wrap=True)
         for column, (index, tiles) in zip(columns, list(groups.items())[start : start + wide], strict=False):

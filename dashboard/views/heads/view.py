@@ -92,7 +92,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
     return Shown(
         f"{gallery.title(picture)}: chosen heads",
         [row],
-        scale=panels.shared_scale([row], chosen.maps.units) if chosen.maps.shared else None,
+        scale=panels.shared_scale([row], chosen.maps.units, most=True) if chosen.maps.shared else None,
         look=chosen.maps.look,
         said=f"{most_focused(groups, chosen.maps.tau)}  \n{said}",
         table=(lambda: table(ready)) if ready else None,

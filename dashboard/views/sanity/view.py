@@ -81,7 +81,10 @@ def row(picture: str, model: ModelResult, *, signed: bool) -> Row:
     else:
         drawn = [panel(model, dataset, stage) for stage in chosen_stages(dataset.sizes["stage"])]
     arrays = [one.values for one in drawn if one.values is not None]
-    scale = Scale.over(arrays, "times its mean magnitude" if signed else "times the map's mean", signed=signed)
+    if signed or not arrays:
+        scale = Scale.over(arrays, "times its mean magnitude", signed=signed)
+    else:
+        scale = Scale.over_most(arrays, "times the map's mean")
     look = Look(columns=1 + (len(drawn) if dataset is not None else MOST_STAGES))
     return Row(picture, drawn, title=model.title, scale=scale, look=look)
 
