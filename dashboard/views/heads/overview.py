@@ -45,8 +45,7 @@ def draw(outcome: Outcome, options: MapOptions, *, shared: bool) -> float | None
 
 
 def _tiles(model: ModelResult, options: MapOptions) -> list[Tile]:
-    even = options.values == "times even" and model.spec
-    times = [layer.reach for layer in even.layers] if even else []
+    times = [layer.reach for layer in model.spec.layers] if model.spec and options.values == "times even" else []
     return mosaic.tiles(model.datasets["attention-maps"]["attention"], times)
 
 
