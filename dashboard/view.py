@@ -126,6 +126,12 @@ class Shown:
         """Whether there is a picture to save."""
         return self.document is not None or any(panel.drawable for row in self.rows for panel in row.panels)
 
+    @property
+    def flat(self) -> "Shown":
+        """The same with maps as colours alone, no image under them."""
+        rows = [replace(row, look=replace(row.look, flat=True)) if row.look else row for row in self.rows]
+        return replace(self, rows=rows, look=replace(self.look, flat=True))
+
     def svg(self) -> str:
         """What is shown as one picture for a slide."""
         if self.document is not None:
@@ -150,6 +156,7 @@ class View(Generic[C]):
         models: which models are asked, where these are not the selected ones.
         images: which images the page takes; None for a page that is about the models alone.
         size: the models' own image size, or the whole image; ``linked`` where the page has the popover that chooses.
+        overlays: its maps lie over the image, so there is a switch to colours alone.
         above: draws what comes between the controls and the pictures: overviews in which one picks what they show.
         below: draws what comes under the downloads: charts with controls of their own, tabs, an example.
         subtitle: what is measured, in small print under the question.
@@ -165,6 +172,7 @@ class View(Generic[C]):
     models: Callable[[C, Selection], Sequence[str]] = lambda _, selection: selection.models
     images: Images | None = field(default_factory=Images)
     size: Size | Literal["linked"] = "native"
+    overlays: bool = False
     above: Callable[[Answer[C], Shown], None] | None = None
     below: Callable[[Answer[C], Shown], None] | None = None
     subtitle: str = ""
@@ -187,6 +195,7 @@ def draw(view: View[C]) -> None:
         if takes.set_default:
             selection, _ = image_sets.control(selection, **of_set)
         chosen = view.controls(selection)
+        flat = view.overlays and map_options.flat()
     cut = ""
     if not takes.set_default and len(selection.images) > takes.most:
         cut = f"The first {takes.most} of the {len(selection.images)} chosen images are shown."
@@ -195,7 +204,7 @@ def draw(view: View[C]) -> None:
     asks, models = view.asks(chosen), view.models(chosen, selection)
     outcome, each = asking.ask(asks, selection, each=view.asks_each(chosen), models=models, size=size)
     answer = Answer(chosen, selection, outcome, each)
-    shown = view.shown(answer)
+    shown = view.shown(answer).flat if flat else view.shown(answer)
     if view.above:
         view.above(answer, shown)
     draw_rows(shown.rows, scale=shown.scale, look=shown.look)
@@ -234,23 +243,24 @@ def draw_rows(rows: Sequence[Row], *, scale: Scale | None, look: Look, key: str 
         key: name of the rows on the page.
     """
     alone = [index for index, row in enumerate(rows) if row.scale is None]
-    for index, row in enumerate(rows):
-        if row.title:
-            st.markdown(f"**{row.title}**")
-        panels.patch_panels(
-            row.picture,
-            row.panels,
-            scale=row.scale or scale,
-            look=row.look or look,
-            key=f"{key}-{index}",
-            point=row.point,
-            on_pick=choices.pick if row.clickable else None,
-            outline=row.outline,
-            outline_of=row.outline_of,
-            bar=row.scale is not None or index == alone[-1],
-        )
-        if row.note:
-            st.markdown(row.note)
+    with st.container(gap="xsmall", key=f"rows-{key}"):
+        for index, row in enumerate(rows):
+            if row.title:
+                st.markdown(f"**{row.title}**")
+            panels.patch_panels(
+                row.picture,
+                row.panels,
+                scale=row.scale or scale,
+                look=row.look or look,
+                key=f"{key}-{index}",
+                point=row.point,
+                on_pick=choices.pick if row.clickable else None,
+                outline=row.outline,
+                outline_of=row.outline_of,
+                bar=row.scale is not None or index == alone[-1],
+            )
+            if row.note:
+                st.markdown(row.note)
 
 
 def _charts(charts: Sequence[Chart]) -> None:

@@ -56,6 +56,14 @@ class AttentionLayer:
         """Tokens that one query can attend to: those of its window, or all keys."""
         return self.window[0] * self.window[1] if self.kind == "window" else self.keys
 
+    def shared_by(self, query: str) -> int:
+        """Tokens among which the attention of a query, or of the mean of all, is shared out.
+
+        Args:
+            query: ``mean`` for the mean over all patches, which reaches every window; else one query's.
+        """
+        return self.keys if query == "mean" else self.reach
+
 
 @dataclass(frozen=True)
 class Tap:

@@ -50,11 +50,11 @@ def rows_svg(
             named = escape(plain(row.title))
             parts.append(f"<text x='{MARGIN}' y='{top + 14:.0f}' font-size='17' font-weight='600'>{named}</text>")
             top += 26
-        tall, drawn = _row(row, row.scale or scale, look, top)
+        tall, drawn = _row(row, row.scale or scale, row.look or look, top)
         parts += drawn
         top += HEAD + tall + (30 if own else 14)
         if row.scale and any(panel.drawable and not panel.scale and not panel.masked for panel in row.panels):
-            parts.append(bar(row.scale, MARGIN, top))
+            parts.append(bar(row.scale, MARGIN, top, flat=(row.look or look).flat))
             top += 28
         for line in wrap(plain(row.note), letters):
             parts.append(f"<text x='{MARGIN}' y='{top + 10:.0f}' font-size='14'>{escape(line)}</text>")
@@ -62,7 +62,7 @@ def rows_svg(
         top += 16 if len(rows) > 1 else 0
     every = [panel for row in rows if row.scale is None for panel in row.panels]
     if scale and any(panel.values is not None and panel.scale is None and not panel.masked for panel in every):
-        parts.append(bar(scale, MARGIN, top))
+        parts.append(bar(scale, MARGIN, top, flat=look.flat))
     if legend:
         top, named = _legend(legend, top, across)
         parts += named
@@ -122,7 +122,7 @@ def _row(row: Row, scale: Scale | None, look: Look, above: float) -> tuple[float
             "</svg>",
         ]
         if panel and panel.scale and not panel.masked:
-            parts.append(bar(panel.scale, left, top + tall + 10))
+            parts.append(bar(panel.scale, left, top + tall + 10, flat=look.flat))
     return tall, parts
 
 
@@ -149,18 +149,19 @@ def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look
     place = f"x='{left}' y='{top}' width='{right - left}' height='{bottom - top}'"
     dark = f"M0 0H{width}V{height}H0ZM{left} {top}V{bottom}H{right}V{top}Z"
     if not panel.masked:
-        photo = photo.replace(href, gallery.data_uri(panel.picture or picture, panels.PICTURE_SIDE, grey=True))
-    parts = [f"{photo}/>", f"<path d='{dark}' fill='#0a0c10' opacity='0.72' fill-rule='evenodd'/>"]
+        grey = gallery.data_uri(panel.picture or picture, panels.PICTURE_SIDE, grey=True)
+        photo = photo.replace(href, grey) + f" opacity='{palette.INK}'"
+    white = f"<rect width='{width}' height='{height}' fill='#ffffff'/>"
+    parts = [white, f"{photo}/>", f"<path d='{dark}' fill='#0a0c10' opacity='0.72' fill-rule='evenodd'/>"]
     if panel.mask is not None and panel.masked:
         veil = np.zeros((*panel.mask.shape, 4), np.uint8)
         veil[..., 3] = np.where(panel.mask, 0, 195)
-        parts.append(_map(veil, place, 1.0, smooth=False))
+        parts.append(_map(veil, place, smooth=False))
     elif panel.rgba is not None:
-        parts.append(_map(panel.rgba, place, look.opacity, smooth=panel.grid is not None))
+        parts.append(_map(panel.rgba, place, smooth=panel.grid is not None))
     elif panel.values is not None and scale is not None:
         values = head_maps.smooth(panel.values) if look.smooth else panel.values
-        rgb = palette.colours(np.asarray(values, float), scale.low, scale.high, signed=scale.signed)
-        parts.append(_map(rgb, place, look.opacity, smooth=look.smooth))
+        parts.append(_map(scale.colours(values, flat=look.flat), place, smooth=look.smooth))
     if panel.mask is not None:
         parts.append(_border(panel.mask, (left, top, right, bottom), width))
     return "".join(parts)
@@ -179,17 +180,16 @@ def _border(mask: np.ndarray, box: tuple[float, float, float, float], width: flo
     return "".join(parts)
 
 
-def _map(pixels: np.ndarray, place: str, opacity: float, *, smooth: bool) -> str:
+def _map(pixels: np.ndarray, place: str, *, smooth: bool) -> str:
     """A map as an image; patch-exact ones are enlarged here, as not every viewer keeps hard edges."""
     if not smooth:
         pixels = np.repeat(np.repeat(pixels, 16, axis=0), 16, axis=1)
-    return f"<image href='{panels.png_uri(pixels)}' {place} opacity='{opacity}' preserveAspectRatio='none'/>"
+    return f"<image href='{panels.png_uri(pixels)}' {place} preserveAspectRatio='none'/>"
 
 
-def bar(scale: Scale, x: float, y: float) -> str:
-    """A colour bar with its ends, its left upper corner at (x, y)."""
-    ramp = np.linspace(scale.low, scale.high, 128)[None]
-    uri = panels.png_uri(palette.colours(ramp, scale.low, scale.high, signed=scale.signed))
+def bar(scale: Scale, x: float, y: float, *, flat: bool = True) -> str:
+    """A colour bar with its ends, its left upper corner at (x, y): of flat maps, or over a photograph's grey."""
+    uri = panels.png_uri(palette.ramp(signed=scale.signed, flat=flat, steps=128)[None])
     low, high = palette.number(scale.low), palette.number(scale.high)
     return (
         f"<text x='{x}' y='{y + 11:.1f}' font-size='13'>{low}</text>"

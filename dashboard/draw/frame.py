@@ -27,7 +27,13 @@ CHART_CONFIG = {
     "toImageButtonOptions": {"format": "svg", "scale": 2},
     "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
 }
+READABLE = 14
+"""Pixels of the smallest writing in a chart."""
 _STYLE = """<style>
+@media (min-width: 1700px) {
+  :root { font-size: 16.5px !important }
+  [data-testid=stMainBlockContainer] { padding-top: 4.25rem !important }
+}
 [data-testid=stMainBlockContainer] h1 { padding-bottom: 0.5rem }
 [data-testid=stCaptionContainer] { color: inherit; opacity: 0.8 }
 [data-testid=stMainBlockContainer] { max-width: 1560px; padding-left: 2.5rem; padding-right: 2.5rem }
@@ -73,12 +79,22 @@ def chart(figure: go.Figure, *, key: str, alt: str) -> None:
 def dressed(figure: go.Figure) -> go.Figure:
     """A figure in the look of the dashboard; margins and the place of a legend that it has of its own are kept."""
     own = figure.layout.to_plotly_json()
-    return figure.update_layout(
+    figure.update_layout(
         margin={"l": 8, "r": 8, "t": 28, "b": 8} | own.get("margin", {}),
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0} | own.get("legend", {}),
-        font={"size": 14},
-        hoverlabel={"namelength": -1},
     )
+    legible(figure)
+    return figure
+
+
+def legible(figure: go.Figure) -> None:
+    """Set all writing of a Plotly figure to one size; that of Streamlit's theme is too small on a projector."""
+    size = {"size": READABLE}
+    axis = {"tickfont": size, "title_font": size}
+    figure.update_layout(font=size, legend_font=size, hoverlabel={"font": size, "namelength": -1})
+    figure.update_xaxes(**axis).update_yaxes(**axis).update_coloraxes(colorbar_tickfont=size, colorbar_title_font=size)
+    figure.update_traces(colorbar={"tickfont": size, "title": {"font": size}}, selector={"type": "heatmap"})
+    figure.update_annotations(font=size)
 
 
 def legend(names: Mapping[str, str]) -> None:

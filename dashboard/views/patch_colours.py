@@ -13,7 +13,7 @@ from dashboard.controls.glossary import meaning
 from dashboard.draw import panels
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
-from dashboard.draw.panels import Look, Panel, Row
+from dashboard.draw.panels import Panel, Row
 from dashboard.images import gallery
 from dashboard.state import link
 from dashboard.state.selection import Depth, Selection
@@ -116,7 +116,6 @@ def shown(answer: Answer[Chosen]) -> Shown:
     return Shown(
         "Patch features as colours",
         rows,
-        look=Look(opacity=1.0, columns=token_layers.columns(len(outcome.models))),
         notes=[more] if len(images) > MOST_ROWS else (),
         said=reading(ready) if ready else "",
         table={name: dataset[["component"]] for name, dataset in ready.items()},

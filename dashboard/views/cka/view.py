@@ -18,7 +18,7 @@ from dashboard.views.cka.squares import REPRESENTATIONS, document, features, fig
 POINTS = {"blocks": "block outputs", "all": "also attention, MLP"}
 HOW = """
 Each square compares every layer of one model (across) with every layer of another (up). **Yellow: the two layers order
-the same images alike**, up to a rotation and one scale of their features; dark blue: they have nothing in common.
+the same images alike**, up to a rotation and one scale of their features; black: they have nothing in common.
 
 - A model against itself is 1 on the diagonal. A bright block around it is a stage in which little changes.
 - Between two models, a bright line along the diagonal means that they build up alike; a bright row means that one layer

@@ -20,14 +20,14 @@ class HeadMap:
 
     Attributes:
         values: attention weights (y, x).
-        even: what every token would get if all got the same.
+        tokens: how many tokens share the attention.
         note: which layer, head and query it is.
         message: why there is no map.
         answering: the token that answers in the stead of CLS; empty where CLS does.
     """
 
     values: np.ndarray | None = None
-    even: float = 1.0
+    tokens: int = 1
     note: str = ""
     message: str = ""
     answering: str = ""
@@ -55,8 +55,8 @@ def head_map(model: ModelResult, depth: Depth, head: str, query: str) -> HeadMap
         return HeadMap(message="The point lies outside this model's crop.")
     answering = choices.answering(model.spec.layers[layer], query)
     said = f" · {answering}" if answering else ""
-    even = 1 / model.spec.layers[layer].reach
-    return HeadMap(one.values, even, f"layer {layer + 1} of {layers} · {one.head}{said}", answering=answering)
+    tokens = model.spec.layers[layer].shared_by(used)
+    return HeadMap(one.values, tokens, f"layer {layer + 1} of {layers} · {one.head}{said}", answering=answering)
 
 
 def head_maps_of(outcome: Outcome, depth: Depth, head: str, query: str) -> list[HeadMap]:

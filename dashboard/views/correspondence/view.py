@@ -11,7 +11,7 @@ from dashboard.controls import choices, token_layers
 from dashboard.controls.glossary import meaning
 from dashboard.draw import panels
 from dashboard.draw.frame import Help
-from dashboard.draw.panels import Look, Panel, Row, Scale
+from dashboard.draw.panels import Panel, Row, Scale
 from dashboard.images import gallery
 from dashboard.state import link
 from dashboard.state.selection import Depth, Point, Selection, read_point
@@ -114,7 +114,6 @@ def shown(answer: Answer[Chosen]) -> Shown:
         "Patches like the chosen one",
         rows,
         scale=scale_of(ready) if chosen.shared else None,
-        look=Look(columns=token_layers.columns(len(outcome.models))),
         said=reading(ready, chosen.facet),
         table=ready,
     )
@@ -135,4 +134,5 @@ VIEW = View(
     asks=asks,
     images=Images(several=True, default=default_images, most=2),
     below=matches,
+    overlays=True,
 )

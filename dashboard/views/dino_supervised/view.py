@@ -8,10 +8,11 @@ import streamlit as st
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
-from dashboard.controls import choices, image_sets, object_masks, progress
+from dashboard.controls import choices, image_sets, map_options, object_masks, progress
 from dashboard.controls.glossary import meaning
+from dashboard.controls.map_options import MapOptions
 from dashboard.controls.sidebar import sidebar
-from dashboard.draw import export, frame, head_maps, panels
+from dashboard.draw import export, frame, panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Look, Panel, Row
 from dashboard.images import gallery, masks
@@ -69,7 +70,7 @@ NOT_SHOWN = """
 """
 
 
-def panel(model: ModelResult, scores: Scores | None, place: int, show: str, tau: float) -> Panel:
+def panel(model: ModelResult, scores: Scores | None, place: int, show: str, maps: MapOptions) -> Panel:
     """One model's map of the shown image, outlined."""
     dataset = model.datasets.get("attention-maps")
     if dataset is None:
@@ -81,8 +82,9 @@ def panel(model: ModelResult, scores: Scores | None, place: int, show: str, tau:
         values, note = heads[scores.best], f"head {scores.best + 1} of {len(heads)}"
     if answering := choices.answering(model.spec.layers[-1], "cls") if model.spec and model.spec.layers else "":
         note += f" · {answering}"
-    mask = head_maps.mass_mask(values, tau)
-    return panels.of_model(model, note, values, image=place, mask=mask, contour_only=True)
+    if model.spec:
+        values = maps.drawn(values, model.spec.layers[-1].shared_by(str(dataset["query_used"].values[-1])))
+    return panels.of_model(model, note, values, image=place, **maps.masked(values))
 
 
 def object_panel(picture: str, key: str) -> Panel:
@@ -127,16 +129,19 @@ def page() -> None:
             bind="query-params",
             help="Adds each architecture untrained, as a baseline.",
         )
+        flat = map_options.flat()
         object_masks.popover(many.images[place])
     asked = with_baselines(many) if baseline else many
     outcome, _ = asking.ask([Ask("attention-maps", {"layers": "last"})], many, models=asked.models)
     keys = {i: (picture, key) for i, picture in enumerate(many.images) if (key := object_masks.key_of(picture))}
     scored = {model.title: found for model in outcome.models if (found := scores_of(model, keys, tau))}
-    drawn = [panel(model, scored.get(model.title), place, show, tau) for model in outcome.models]
+    values = map_options.linked_values(map_options.tokens(model.spec for model in outcome.models))
+    maps = MapOptions(show="both", values=values, tau=tau)
+    drawn = [panel(model, scored.get(model.title), place, show, maps) for model in outcome.models]
     picture = many.images[place]
-    scale = panels.shared_scale([Row(picture, drawn)], "attention weight")
+    scale = panels.shared_scale([Row(picture, drawn)], maps.units, most=True)
     first = object_panel(picture, keys.get(place, ("", ""))[1])
-    look = Look(original=False, columns=len(drawn) + 1 if len(drawn) < 5 else 0)
+    look = Look(original=False, flat=flat)
     panels.patch_panels(picture, [first, *drawn], scale=scale, look=look, key="salience")
     progress.show(outcome)
     none = "No image here has a mask yet: choose scenes, or say where the object is."

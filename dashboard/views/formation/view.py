@@ -132,4 +132,5 @@ VIEW = View(
     models=lambda chosen, _: moments_of(chosen.keys),
     images=Images(several=True, default=("scene:0", "scene:1", "scene:2", "scene:3"), most=MOST_IMAGES),
     below=draw_positions,
+    overlays=True,
 )

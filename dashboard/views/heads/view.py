@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
+from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, map_options
 from dashboard.controls.map_options import MapOptions
@@ -24,7 +25,7 @@ HOW = """
 **Every map of a model in one picture**: layers from left to right, heads from top to bottom. Yellow patches receive
 much attention from the query. Click a map to enlarge it below; click a patch there to ask that patch in all heads.
 
-- *One for all*: the colours of all models end at the same value, the 99th percentile of all weights shown; what lies
+- *One for all*: the colours of all models end at the same value, the 99th percentile of all values shown; what lies
   above has the last colour. *Each map its own* shows form in faint maps, and amounts no longer compare.
 - Heads have no order: head 3 of one layer has nothing to do with head 3 of the next.
 - A blank place: the layer has fewer heads, or no such query.
@@ -63,11 +64,13 @@ def panel(model: ModelResult, index: int, chosen: MapOptions, query: str = "cls"
         return panels.pending(model)
     layer, head = overview.chosen_head(dataset, index)
     values = head_maps.layer_heads(dataset["attention"], layer)[head]
+    if model.spec:
+        values = chosen.drawn(values, model.spec.layers[layer].shared_by(str(dataset["query_used"].values[layer])))
     if not np.isfinite(values).all():
         nobody = str(dataset["query_used"].values[layer]) == "none"
         outside = "The point lies outside this model's crop."
         return panels.pending(model, "No such token asks in this layer." if nobody else outside)
-    own = None if chosen.shared else Scale.over([values], "attention weight")
+    own = None if chosen.shared else Scale.over([values], chosen.units)
     answering = choices.answering(model.spec.layers[layer], query) if model.spec else ""
     note = f"layer {layer + 1}, head {head + 1}" + (f" · {answering}" if answering else "")
     return panels.of_model(model, note, values, scale=own, **chosen.masked(values))
@@ -76,7 +79,8 @@ def panel(model: ModelResult, index: int, chosen: MapOptions, query: str = "cls"
 def controls(selection: Selection) -> Chosen:
     """Draw query, colours of the overview, and how enlarged maps look."""
     query, point = choices.query()
-    return Chosen(query, point, choices.one_of("Colours of the overview", SCALES, "overview"), map_options.popover())
+    scales = choices.one_of("Colours of the overview", SCALES, "overview")
+    return Chosen(query, point, scales, map_options.popover(map_options.tokens(asking.known(selection))))
 
 
 def shown(answer: Answer[Chosen]) -> Shown:
@@ -90,7 +94,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
     return Shown(
         f"{gallery.title(picture)}: chosen heads",
         [row],
-        scale=panels.shared_scale([row], "attention weight") if chosen.maps.shared else None,
+        scale=panels.shared_scale([row], chosen.maps.units, most=True) if chosen.maps.shared else None,
         look=chosen.maps.look,
         said=f"{most_focused(groups, chosen.maps.tau)}  \n{said}",
         table=(lambda: table(ready)) if ready else None,
@@ -100,8 +104,12 @@ def shown(answer: Answer[Chosen]) -> Shown:
 def above(answer: Answer[Chosen], _: Shown) -> None:
     """Every map of every model, to be clicked."""
     chosen = answer.chosen
-    high = overview.draw(answer.outcome, shared=chosen.scales == "shared")
-    ends = f"All colours end at {number(high)}, the 99th percentile." if high else "Every map has a scale of its own."
+    high = overview.draw(answer.outcome, chosen.maps, shared=chosen.scales == "shared")
+    ends = (
+        f"All colours end at {number(high)} {chosen.maps.units}, the 99th percentile."
+        if high
+        else "Every map has a scale of its own."
+    )
     st.caption(f"{ends} Query: {choices.QUERY_TEXT[chosen.query]}, or the mean over patches in layers without CLS.")
 
 
@@ -116,6 +124,7 @@ VIEW = View(
         Ask("attention-statistics"),
     ],
     size="linked",
+    overlays=True,
     above=above,
     below=lambda answer, _: statistics.draw(answer.outcome),
 )

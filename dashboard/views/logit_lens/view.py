@@ -2,11 +2,11 @@
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
-from dashboard.controls import choices, token_layers
+from dashboard.controls import choices
 from dashboard.draw import panels
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
-from dashboard.draw.panels import Look, Panel, Row
+from dashboard.draw.panels import Panel, Row
 from dashboard.images import gallery
 from dashboard.state.selection import Depth
 from dashboard.view import Answer, Chart, Page, Shown, View
@@ -67,7 +67,6 @@ def shown(answer: Answer[Depth]) -> Shown:
     return Shown(
         f"{gallery.title(picture)}: what each patch would be called",
         [Row(picture, [panel(model, depth, shades) for model in outcome.models])],
-        look=Look(opacity=0.9, columns=token_layers.columns(len(outcome.models))),
         legend=named(shades),
         notes=[missing] if missing else (),
         said=reading(ready, depth),

@@ -90,7 +90,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
         "Similarity of positions",
         [Row(picture, drawn, title="One place against all others", point=point, clickable=True)],
         scale=scales.pop() if len(scales) == 1 else None,
-        look=Look(opacity=1.0, original=False),
+        look=Look(flat=True, original=False),
         said=said,
         table={name: at_point(dataset, point) for name, dataset in ready.items()},
         document=(lambda: mosaics.document(ready, outcome.colours, said)) if ready else None,

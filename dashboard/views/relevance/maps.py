@@ -66,5 +66,5 @@ def scales(found: Sequence[RelevanceMap]) -> dict[bool, Scale]:
     for signed in (False, True):
         arrays = [one.values for one in found if one.values is not None and (one.method == SIGNED) == signed]
         if arrays:
-            made[signed] = Scale.over(arrays, UNITS, signed=signed)
+            made[signed] = Scale.over(arrays, UNITS, signed=True) if signed else Scale.over_most(arrays, UNITS)
     return made

@@ -11,6 +11,7 @@ from dashboard.draw.palette import number
 from dashboard.draw.sentences import percent
 
 CONVENTIONS = {"paper": "share of the row", "vit-explain": "relative to each map's maximum"}
+EVEN = "times an even share of the row"
 TITLES = {"paper": "As in the paper", "vit-explain": "As vit-explain computes it"}
 
 

@@ -62,7 +62,7 @@ def histogram(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], at
         values = drawn_values(dataset, at[name], "relative").ravel()
         drawn.add_histogram(x=values, name=name, nbinsx=60, opacity=0.6, marker={"color": colours[name]})
     drawn.update_xaxes(title="norm (× median of the patches)", rangemode="tozero")
-    drawn.update_yaxes(title="patches (count, logarithmic)", type="log")
+    drawn.update_yaxes(title="patches (count, logarithmic)", type="log", dtick=1)
     return drawn.update_layout(barmode="overlay", height=380)
 
 

@@ -102,4 +102,5 @@ VIEW = View(
     controls,
     shown,
     asks=lambda chosen: [Ask("token-norm", {"factor": chosen.factor})],
+    overlays=True,
 )
