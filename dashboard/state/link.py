@@ -8,7 +8,7 @@ import math
 
 import streamlit as st
 
-NAMES = ("model", "image", "set", "layer", "head", "heads", "query", "at", "pick", "target", "of", "box")
+NAMES = ("model", "image", "set", "layer", "head", "heads", "query", "at", "pick", "target", "of", "box", "run")
 TEXTS = ("search",)
 """Widgets bound to the link that take any text; the values of all others are numbers or choices."""
 MOST_CHARACTERS = 200
