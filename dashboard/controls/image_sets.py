@@ -86,7 +86,7 @@ def _read_uploaded() -> None:
         if isinstance(found, Job):
             found.finished.wait(patience)
     if isinstance(found, Job):
-        _wait(found)
+        progress.watch(found, part="set")
         return
     del st.session_state["set_files"]
     if isinstance(found, str):
@@ -97,10 +97,3 @@ def _read_uploaded() -> None:
         link.note(sentence)
     st.session_state["sets"] = [name, *(x for x in st.session_state.get("sets", ()) if x != name)][:6]
     link.put("set", name)
-
-
-@st.fragment(run_every=progress.POLL)
-def _wait(job: Job) -> None:
-    if job.finished.is_set():
-        st.rerun()
-    st.caption(progress.describe(job, 1))
