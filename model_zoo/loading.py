@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import model_zoo.architectures  # noqa: F401 (registers the networks of the shipped models)
-from model_zoo import checkpoints, hub
+from model_zoo import checkpoints, hub, trained
 from model_zoo.adapter import Adapter
 from model_zoo.catalog import CATALOG
 from model_zoo.input_size import ImageSize, check, resize
@@ -131,6 +131,13 @@ def _create(reference: ModelReference, path: Path | None, image_size: ImageSize 
     match reference.weights:
         case "random":
             return timm.create_model(name)
+        case "trained":
+            held = trained.get(reference.identity or "")
+            if held is None:
+                raise ModelError(f"{reference.label} is no longer held on this server: train it again.")
+            module = timm.create_model(name)
+            module.load_state_dict(held.state)
+            return module
         case "hub":
             assert path is not None
             try:

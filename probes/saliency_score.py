@@ -14,7 +14,7 @@ from probes.core.perturbation import FILLS, curves, random_orders
 from probes.core.relevance import METHODS
 from probes.core.saliency import MAPS, baselines, coverage, maps_of, overlap, trapezoid, undefined
 
-RANDOM_ORDERS = 3
+RANDOM_ORDERS = 2
 SEED = 0
 OVERLAP = ("iou", "pointing", "mass_inside")
 BASELINES = ("uniform", "centre")
@@ -48,8 +48,9 @@ class SaliencyScore(Probe):
         target: whose answer the curves follow, and what relevance explains: ``top``, a class, ``similarity``, or
             ``top-or-similarity``, which is the latter for a model without a classifier.
         of: the image to be similar to; only with ``similarity`` and ``top-or-similarity``.
-        steps: points of the deletion and insertion curves after the first; 0 for no curves, which cost two forward
-            passes a point and map.
+        head: with ``heads``, the one head that is scored, from 0; None for all.
+        steps: points of the deletion and insertion curves after the first; 0 for no curves. An image takes
+            `curve_passes` forward passes.
         fill: what stands where a patch is missing: the ``blur`` red image or its ``mean`` colour.
         pool: what stands for an image in a similarity: ``head`` (what the classifier reads, or what timm pools),
             ``cls``, ``mean`` (over the patch tokens), or ``card`` (of these the one that stands for an image in this
@@ -62,9 +63,9 @@ class SaliencyScore(Probe):
         ``uniform_*`` and ``centre_*`` (image) are the three numbers of uniform attention and of a Gaussian in the
         middle of the input (`probes.core.saliency.baselines`).
         ``deletion_auc`` (low is good) and ``insertion_auc`` (high is good), with ``deletion`` and ``insertion`` over
-        ``fraction``, and ``*_random_auc`` (image), the mean of three random orders. They follow the probability of the
-        class; of models without a classifier the cosine to the intact image's embedding (attributes ``curve_of`` and
-        ``vector``).
+        ``fraction``, and ``*_random_auc`` (image), the mean of two random orders, the same for both: insertion takes
+        an order from its end, which gives deletion's pictures. They follow the probability of the class; of models
+        without a classifier the cosine to the intact image's embedding (attributes ``curve_of`` and ``vector``).
         ``rank`` (head): 1 is the head with the highest mean IoU.
 
     Note:
@@ -84,6 +85,7 @@ class SaliencyScore(Probe):
     steps: int = 8
     fill: str = "blur"
     pool: str = "head"
+    head: int | None = None
     title: ClassVar[str] = "Saliency score"
     reads: ClassVar[frozenset[str]] = frozenset({"batch"})
 
@@ -91,6 +93,8 @@ class SaliencyScore(Probe):
         one_of("map", self.map, MAPS)
         one_of("fill", self.fill, FILLS)
         targets.check(self.target, self.of, self.pool)
+        if self.head is not None and (self.map != "heads" or self.head < 0):
+            raise ValueError(f"head is {self.head} with the map {self.map}; a head from 0 goes with map=heads.")
         if not 0 < self.tau <= 1:
             raise ValueError(f"tau is {self.tau}; it must be above 0 and at most 1.")
         if self.steps != 0 and not 2 <= self.steps <= 256:
@@ -124,6 +128,10 @@ class SaliencyScore(Probe):
             if state.target.reference is not None or not state.spec.classes:
                 state.vector = state.target.readout(seen.adapter)
         maps = maps_of(seen, self.map, state.target)
+        if self.head is not None:
+            if self.head >= maps.shape[1]:
+                raise ValueError(f"head is {self.head}; the last layer has the heads 0 to {maps.shape[1] - 1}.")
+            maps = maps[:, [self.head]]
         for i, image in enumerate(seen.images):
             state.numbers[image] = self._overlap(maps[i], seen, i)
         if self.steps:
@@ -148,15 +156,13 @@ class SaliencyScore(Probe):
 
     def _curves(self, state: _State, maps: np.ndarray, seen: Batch) -> None:
         assert state.target is not None
-        chance = random_orders(seen, maps.shape[2:], RANDOM_ORDERS, SEED)
-        both = np.concatenate([maps, chance], 1)
-        found = curves(seen, both, state.target, steps=self.steps, fill=self.fill)
-        count = maps.shape[1]
-        for name, values in zip(CURVES, found, strict=True):
-            for i, image in enumerate(seen.images):
-                state.numbers[image][name] = values[i, :count]
-                state.numbers[image][f"{name}_auc"] = trapezoid(values[i, :count])
-                state.numbers[image][f"{name}_random_auc"] = trapezoid(values[i, count:]).mean()
+        orders = random_orders(seen, maps.shape[2] * maps.shape[3], RANDOM_ORDERS, SEED)
+        deletion, insertion, chance = curves(seen, maps, orders, state.target, steps=self.steps, fill=self.fill)
+        for i, image in enumerate(seen.images):
+            for name, values in zip(CURVES, (deletion[i], insertion[i]), strict=True):
+                state.numbers[image][name] = values
+                state.numbers[image][f"{name}_auc"] = trapezoid(values)
+                state.numbers[image][f"{name}_random_auc"] = trapezoid(chance[i]).mean()
 
     def merge(self, a: _State, b: _State) -> _State:
         """Scores of both."""
@@ -165,7 +171,7 @@ class SaliencyScore(Probe):
     def compute(self, state: _State) -> xr.Dataset:
         """Stack the scores and rank the heads."""
         images = sorted(state.numbers)
-        several = self.map == "heads"
+        several = self.map == "heads" and self.head is None
         units = {"pointing": "hit or miss"} | dict.fromkeys(
             ("deletion_auc", "insertion_auc", *CURVES), _curve_of(self, state)
         )
@@ -197,6 +203,11 @@ class SaliencyScore(Probe):
         }
         attrs |= {"curve_of": _curve_of(self, state)} | ({"vector": state.vector} if state.vector else {})
         return xr.Dataset(variables, coords=coordinates, attrs=attrs)
+
+
+def curve_passes(steps: int) -> int:
+    """Forward passes an image that the curves of one map take, with the random orders and the map itself."""
+    return (steps - 1) * (len(CURVES) + RANDOM_ORDERS) + 3
 
 
 def _curve_of(probe: SaliencyScore, state: _State) -> str:

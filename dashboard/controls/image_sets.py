@@ -113,7 +113,7 @@ def _read_uploaded() -> None:
         if isinstance(found, Job):
             found.finished.wait(patience)
     if isinstance(found, Job):
-        _wait(found)
+        progress.watch(found, part="set")
         return
     del st.session_state["set_files"]
     if isinstance(found, str):
@@ -125,10 +125,3 @@ def _read_uploaded() -> None:
     st.session_state["sets"] = [name, *(x for x in st.session_state.get("sets", ()) if x != name)][:6]
     link.put("set", name)
     st.rerun()  # the sidebar, drawn before, still says what was shown until now
-
-
-@st.fragment(run_every=progress.POLL)
-def _wait(job: Job) -> None:
-    if job.finished.is_set():
-        st.rerun()
-    st.caption(progress.describe(job, 1))

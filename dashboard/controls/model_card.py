@@ -29,6 +29,7 @@ def source(named: ModelReference) -> str:
         "hub": "downloaded from the Hugging Face hub when first used",
         "random": f"random, seed {named.seed}: it was never trained",
         "file": "a local file",
+        "trained": "trained here on the digits; held in this server's memory and gone when it ends",
     }[named.weights]
 
 

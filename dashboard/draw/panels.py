@@ -141,7 +141,9 @@ def pending(model: ModelResult, message: str = "", image: int = 0) -> Panel:
     """
     said = model.message or message
     geometry = model.geometries[image] if model.geometries else None
-    return Panel(model.title, model.colour, geometry=geometry, message=said or "computing …", waiting=not said)
+    return Panel(
+        model.title, model.colour, geometry=geometry, message=said or model.doing or "computing …", waiting=not said
+    )
 
 
 @dataclass(frozen=True)

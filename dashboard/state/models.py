@@ -67,6 +67,8 @@ def title(model: str) -> str:
 def _title(named: ModelReference) -> str:
     if named.key is not None:
         return CATALOG[named.key].title + (f", step {named.step}" if named.step is not None else "")
+    if named.weights == "trained":
+        return named.label
     if named.weights == "random":
         return f"{architecture(named.timm_name)}, untrained (seed {named.seed})"
     return named.timm_name

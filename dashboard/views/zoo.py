@@ -33,6 +33,7 @@ Wherever a model is asked for, and in links:
 | `dino-s16` | a key of the catalog |
 | `timm:vit_small_patch16_224.dino` | any timm model, weights from the hub |
 | `timm:vit_small_patch16_224@random:0` | the architecture with random weights, seed 0 |
+| `trained:ID` | what *Train on digits* trained here, while this server holds it |
 """
 NOT_SHOWN = """
 - The licence is that of the **weights**; the training data has conditions of its own.
@@ -166,21 +167,10 @@ def _job() -> None:
     if job is None:
         return
     if job.live:
-        _live(job)
+        progress.watch(job, part="load")
     elif job.state == "failed":
         st.error(job.error or "Loading failed.")
         st.button("Dismiss", key="dismiss", on_click=lambda: st.session_state.pop("loading"))
-
-
-@st.fragment(run_every=progress.POLL)
-def _live(job: Job) -> None:
-    if not job.live:
-        st.rerun()
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(job.fraction or 0.0, progress.describe(job, 1))
-        st.button(
-            "Stop", key="stop", type="tertiary", on_click=results.store().jobs.leave, args=(job, asking.visitor())
-        )
 
 
 def _loaded() -> None:

@@ -1,5 +1,8 @@
 """The first page asks once: each image is opened once, and each model runs once over all of them."""
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +15,17 @@ from dashboard.images import gallery
 from probes.core import runner
 
 HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
+
+
+def test_the_pages_import_nothing_that_is_imported_late():
+    """In a fresh process, as these tests import much themselves."""
+    code = (
+        "import json, sys\nfrom dashboard import navigation, starting\nnavigation.pages()\n"
+        "print(json.dumps([name for name in starting.LATE if name in sys.modules]))"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
 def upload(seed: int) -> str:

@@ -2,14 +2,16 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 
 from dashboard.compute.asking import ModelResult
-from dashboard.controls import object_masks
+from dashboard.controls import object_masks, progress
 from dashboard.images import gallery, masks
 from dashboard.state.selection import Selection
 from dashboard.views.dino_supervised import object_scores, removal_curves, scored_maps, verdict
@@ -20,7 +22,9 @@ from dashboard.views.sanity import view as sanity
 from model_zoo.adapter import Geometry, ModelSpec
 from model_zoo.decoding import ImageError
 from probes.core.saliency import baselines, overlap
+from tests.dashboard.turning import turn_to
 
+HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 WHOLE = Geometry((224, 224), (0.0, 0.0, 224.0, 224.0), (224, 224))
 
 
@@ -218,3 +222,30 @@ def test_the_curves_stand_beside_random_orders() -> None:
     assert list(figure.data[0].x) == [0, 50, 100]
     assert figure.layout.yaxis.title.text == "probability of the class"
     assert "deletion 0.35 (random order 0.5; lower is better)" in removal_curves.answer({"m": dataset})
+
+
+def test_what_the_curves_take_follows_from_a_measured_pass() -> None:
+    model = ModelResult("a", "A", "#0072B2", None, (), {}, seconds=0.1)
+    assert removal_curves.seconds([model, model], 10, at_once=2) == pytest.approx(2 * 0.1 * 10 * 15 / 2)
+    assert removal_curves.seconds([model], 10, at_once=2) == pytest.approx(0.1 * 10 * 15)
+    said = [progress.duration(seconds) for seconds in (2, 42.4, 150)]
+    assert said == ["a few seconds", "about 42 s", "about 2 min"]
+
+
+def test_the_curves_are_of_the_tables_images_and_run_when_asked_for(settle) -> None:
+    at = AppTest.from_file(HOME, default_timeout=60)
+    at.query_params["model"] = ["timm:test_vit@random:0"]
+    at.query_params["image"] = ["scene:0", "scene:1"]
+    at.query_params["set"] = "chosen"
+    at.query_params["baseline"] = "false"
+    at.session_state["below"] = "Deletion and insertion"
+    settle(turn_to(at, "dino-supervised"))
+    assert not at.exception
+    said = " ".join(text.value for text in at.markdown)
+    assert "15 passes of 1 model for each of 2 images, **a few seconds** here" in said
+    assert "area under" not in said
+    at.button(key="compute_curves").click()
+    settle(at)
+    assert not at.exception
+    said = " ".join(text.value for text in at.markdown)
+    assert "Each model's best head, 2 images in 4 steps" in said

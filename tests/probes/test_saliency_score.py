@@ -12,11 +12,12 @@ from model_zoo.adapter import Geometry
 from model_zoo.images import ImageSource, sources
 from probes.attention_maps import AttentionMaps
 from probes.core.capture import Batch
+from probes.core.perturbation import curves, random_orders
 from probes.core.relevance import relevance
 from probes.core.runner import run
-from probes.core.saliency import baselines, centre_prior, coverage, maps_of, mass_mask, overlap
+from probes.core.saliency import baselines, centre_prior, coverage, maps_of, mass_mask, overlap, trapezoid
 from probes.core.targets import Target
-from probes.saliency_score import SaliencyScore
+from probes.saliency_score import RANDOM_ORDERS, SEED, SaliencyScore, curve_passes
 from tests.probes.families import inputs, noise, peaked
 
 MODEL, ENCODER = "vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"
@@ -252,6 +253,42 @@ def test_curves_one_pass_at_a_time(models, name: str, fill: str) -> None:
         assert float(result.deletion_auc[i]) == pytest.approx(area)
     assert removed[0] == pytest.approx(shown[-1])
     assert len(set(np.round(result.deletion[0].values, 12))) > 2, "the curve must move"
+
+
+def test_random_orders_are_deletion_forwards_and_insertion_backwards(models) -> None:
+    """The chance levels, from maps that have these very orders."""
+    adapter = models(MODEL)
+    batch = batch_of(adapter)
+    result = score(adapter, batch, map="mean", steps=4, fill="mean")
+    (rows, columns), cells = adapter.spec.grid, adapter.spec.grid[0] * adapter.spec.grid[1]
+    orders = random_orders(batch, cells, RANDOM_ORDERS, SEED)
+    ranked = -orders.argsort(-1).reshape(2, RANDOM_ORDERS, rows, columns).astype(float)  # the first is the highest
+    none = random_orders(batch, cells, 0, SEED)
+    deletion, _, _ = curves(batch, ranked, none, Target(), steps=4, fill="mean")
+    _, insertion, _ = curves(batch, -ranked, none, Target(), steps=4, fill="mean")
+    np.testing.assert_allclose(result.deletion_random_auc, trapezoid(deletion).mean(1), rtol=1e-9)
+    np.testing.assert_allclose(result.insertion_random_auc, trapezoid(insertion).mean(1), rtol=1e-9)
+    assert len(np.unique(orders.reshape(-1, cells), axis=0)) == 2 * RANDOM_ORDERS
+
+
+def test_one_head_alone_has_the_numbers_it_has_among_all(models) -> None:
+    adapter = models(MODEL)
+    batch = batch_of(adapter, 1)
+    every, one = (score(adapter, batch, map="heads", steps=2, head=head) for head in (None, 1))
+    for name in ("iou", "deletion", "insertion_auc"):
+        assert "head" not in one[name].dims
+        np.testing.assert_allclose(one[name], every[name].isel(head=1))
+    with pytest.raises(ValueError, match="the heads 0 to 2"):
+        score(adapter, batch, map="heads", head=3)
+
+
+def test_the_passes_are_as_many_as_said(models, monkeypatch) -> None:
+    adapter = models(MODEL)
+    batch, seen = batch_of(adapter), []
+    forward_features = adapter.module.forward_features
+    monkeypatch.setattr(adapter.module, "forward_features", lambda x: seen.append(len(x)) or forward_features(x))
+    score(adapter, batch, map="heads", head=0, steps=4, fill="mean")
+    assert sum(seen) == 2 * curve_passes(4)
 
 
 def test_scenes_bring_their_masks() -> None:

@@ -1,13 +1,24 @@
 """A model's answer as patches are painted over or come in: curves and the areas under them. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 import xarray as xr
 
+from dashboard.compute.asking import ModelResult
 from dashboard.controls.target_choice import VECTOR_NAMES
 from dashboard.draw import palette
 from dashboard.state import models
+from probes.saliency_score import curve_passes
+
+STEPS = 4
+"""Parts in which the patches go; what that does to the areas is measured by `benchmarks.removal_curves`."""
+
+
+def seconds(models: Sequence[ModelResult], images: int, at_once: int) -> float:
+    """What the curves will take, from what a pass of each model over the same images took."""
+    passes = images * curve_passes(STEPS)
+    return sum(model.seconds for model in models) * passes / max(min(at_once, len(models)), 1)
 
 
 def figure(ready: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go.Figure:
@@ -38,4 +49,6 @@ def answer(ready: Mapping[str, xr.Dataset]) -> str:
         by = f", images compared by {VECTOR_NAMES[vector]}" if vector else ""
         lines.append(f"**{name}**{by}: area under {', '.join(parts)}.")
     n = next(iter(ready.values())).attrs["n"]
-    return "  \n".join([*lines, f"Mean of heads, the first {n} images; missing patches have the image's mean colour."])
+    many = "1 image" if n == 1 else f"{n} images"
+    about = f"Each model's best head, {many} in {STEPS} steps; missing patches have the image's mean colour."
+    return "  \n".join([*lines, about])

@@ -160,7 +160,8 @@ def page() -> None:
         csv=(lambda: frame.csv(object_scores.per_image(scored))) if scored else None,
     )
     if scored:
-        below.draw(scored, outcome, asked)
+        masked = tuple(picture for picture, _ in keys.values())
+        below.draw(scored, outcome, replace(asked, images=masked))
 
 
 def _shown_image(many: Selection) -> int:
