@@ -64,8 +64,8 @@ def rows_svg(
     if scale and any(panel.values is not None and panel.scale is None and not panel.masked for panel in every):
         parts.append(bar(scale, MARGIN, top, flat=look.flat))
     if legend:
-        top, named = _legend(legend, top, across)
-        parts += named
+        top, entries = _legend(legend, top, across)
+        parts += entries
     lines = wrap(plain(caption), letters)
     top += BAR - 14
     for k, line in enumerate(lines):

@@ -216,7 +216,7 @@ def baselines(mask: np.ndarray, geometry: Geometry, covered: np.ndarray, tau: fl
     if area == 0:
         return {"uniform": Overlap(np.nan, np.nan, np.nan), "centre": centre}
     taken = float(mass_mask(np.ones(covered.shape), tau).mean())
-    hits = [_hit(mask, geometry, *divmod(place, columns), covered.shape) for place in range(covered.size)]
+    hits = [_hit(mask, geometry, row, column, covered.shape) for row in range(rows) for column in range(columns)]
     iou = taken * area / (taken + area - taken * area)
     return {"uniform": Overlap(iou, float(np.mean(hits)), area), "centre": centre}
 

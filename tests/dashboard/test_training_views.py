@@ -50,7 +50,7 @@ def test_masks_leave_the_object_as_it_is():
 
 
 def test_shape_bias_is_drawn_from_0_to_1_with_its_unit():
-    drawn = shape_bias.figure({"a": {"shape bias": 0.2, "accuracy": 0.9, "decisions": 1500}})
+    drawn = shape_bias.figure({"ViT, supervised": {"shape bias": 0.2, "accuracy": 0.9, "decisions": 1500}})
     assert list(drawn.data[0].x) == [0.2]
     assert drawn.layout.xaxis.range == (0, 1)
     assert "0: by surface, 1: by shape" in drawn.layout.xaxis.title.text

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from dashboard.compute import asking, results
-from dashboard.compute.asking import Ask, Outcome
+from dashboard.compute.asking import Ask, Outcome, Params
 from dashboard.controls import progress
 from dashboard.draw import frame
 from dashboard.state.selection import Selection
@@ -55,7 +55,7 @@ def _curves(scored: Mapping[str, Scores], outcome: Outcome, asked: Selection) ->
             on_click=lambda: st.session_state.update(started),
         )  # fmt: skip
         return
-    parameters = {"map": "heads", "steps": removal_curves.STEPS, "fill": "mean", "pool": "card"}
+    parameters: Params = {"map": "heads", "steps": removal_curves.STEPS, "fill": "mean", "pool": "card"}
     asks = [Ask("saliency-score", {**parameters, "head": head}, models=(model,)) for model, head in heads.items()]
     found, _ = asking.ask(asks, asked, models=tuple(heads))
     progress.show(found, part="curves")

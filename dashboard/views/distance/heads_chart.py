@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import altair as alt
 import numpy as np
@@ -97,7 +97,8 @@ def chart(datasets: Datasets, colours: Mapping[str, str], chosen: Place, *, full
         .encode(x=axes.x("place:Q"), y=axes.y("low:Q"), y2="high:Q", color=axes.colour)
     )
     several = [errors] if rows["distance_sem"].notna().any() else []  # of one image there is no standard error
-    drawn = alt.layer(ranges, *_uniform(datasets, colours, axes), *several, means, _heads(rows, axes, chosen))
+    uniform, heads = _uniform(datasets, colours, axes), _heads(rows, axes, chosen)
+    drawn = cast(alt.LayerChart, alt.layer(ranges, *uniform, *several, means, heads))
     return drawn.properties(width="container", height=430)
 
 
@@ -127,7 +128,7 @@ def _axes(datasets: Datasets, colours: Mapping[str, str], ends: tuple[float, flo
 
 
 def _heads(rows: pd.DataFrame, axes: _Axes, chosen: Place) -> alt.Chart:
-    place = dict(zip(("model", "layer", "head"), chosen, strict=True))
+    place: dict[str, Any] = dict(zip(("model", "layer", "head"), chosen, strict=True))
     pick = alt.selection_point(name="head", fields=list(place), on="click", nearest=True, toggle=False, value=[place])
     marked = alt.when(pick, empty=False)
     error = alt.Tooltip("distance_sem:Q", title="standard error", format=".2~r")

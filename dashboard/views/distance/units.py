@@ -19,7 +19,7 @@ def control(selection: Selection) -> str:
         link.note(f"Distances cannot be in {linked[:20]!r}: use px or diagonal.")
         link.put("units")
     st.session_state["units_choice"] = named or default(selection)
-    chosen: str = st.segmented_control(
+    chosen: str | None = st.segmented_control(
         "Distance in",
         list(UNITS),
         key="units_choice",
@@ -28,7 +28,7 @@ def control(selection: Selection) -> str:
         help="Pixels of each model's input, or divided by its diagonal: fair between input sizes.",
         on_change=lambda: link.put("units", st.session_state["units_choice"]),
     )
-    return chosen
+    return chosen or next(iter(UNITS))
 
 
 def default(selection: Selection) -> str:

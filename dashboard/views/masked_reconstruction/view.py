@@ -93,7 +93,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
         "What a masked autoencoder fills in",
         rows,
         scale=panels.shared_scale(rows, "squared error", most=True),
-        look=Look(opacity=1.0, columns=5),
+        look=Look(columns=5),
         notes=missing,
         said=reading(ready) if ready else "",
         table={name: dataset[["error", "hidden"]] for name, dataset in ready.items()},
