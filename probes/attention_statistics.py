@@ -31,10 +31,8 @@ class _Open:
     """Sums over the query rows of some images that have come so far."""
 
     rows: int
-    entropy: Tensor  # (image, head)
-    masses: Tensor  # (image, head, token type)
+    sums: Tensor  # (image, :, head): entropy, Σ Â log Â, patch mass, mass of the kinds of prefix tokens there are
     columns: Tensor  # (image, head, patch): sum of renormalised rows
-    negentropy: Tensor  # (image, head): sum over rows of Σ Â log Â
 
 
 @dataclass
@@ -92,10 +90,10 @@ class AttentionStatistics(Probe):
             state.open[seen.layer] = block
             return state
 
-        rows = block.rows
+        rows, names = block.rows, state.spec.prefix
 
         def add(reduced: np.ndarray) -> None:
-            values = Moments.of(_values(layer, rows, reduced))
+            values = Moments.of(_values(layer, names, rows, reduced))
             state.moments[index] = state.moments.get(index, Moments()) + values
 
         seen.send(_reduced(block), add)
@@ -127,11 +125,6 @@ def _sums(layer: AttentionLayer, seen: AttentionRows, prefix_names: tuple[str, .
     first = 0 if layer.queries == 1 else seen.before(prefix)
     weights = seen.weights[:, :, first:]
     inside, special = weights[..., prefix:], weights[..., :prefix]
-    names = prefix_names if prefix else ()
-    kinds = [
-        _of_kind(special, [i for i, name in enumerate(names) if name.startswith(kind)])
-        for kind in ("cls", "dist", "reg")
-    ]
     mass = inside.sum(-1)
     safe = mass.clamp_min(torch.finfo(mass.dtype).tiny)
     # log A = s − Z with scores s and log normaliser Z, so H = Z − Σ A s and Σ Â log Â = Σ A s / m − Z − log m, with the
@@ -144,37 +137,47 @@ def _sums(layer: AttentionLayer, seen: AttentionRows, prefix_names: tuple[str, .
         normaliser = scores.amax(-1) - weights.amax(-1).log()
         scored = row_dot(inside, scores[..., prefix:])
         scored_special = (special * scores[..., :prefix]).sum(-1)
-    normaliser, scored = normaliser.double(), scored.double()
-    negentropy = (scored / safe - normaliser - safe.double().log()).masked_fill(mass < safe, 0)  # no mass, no rows
+    entropy = normaliser - scored - scored_special
+    negentropy = (scored / safe - normaliser - safe.log()).clamp(-log(inside.shape[-1]), 0)
+    kinds = [_of_kind(special, columns) for columns in _kinds(prefix_names if prefix else ()).values()]
     return _Open(
         rows=weights.shape[2],
-        entropy=(normaliser - scored - scored_special).sum(-1),
-        masses=torch.stack([*kinds, mass.sum(-1, dtype=torch.float64)], -1),
+        sums=torch.stack([entropy, negentropy, mass, *kinds], 1).sum(-1, dtype=torch.float64),
         columns=((1 / safe).unsqueeze(2) @ weights).squeeze(2)[..., prefix:].double(),  # a slice would be copied
-        negentropy=negentropy.sum(-1),
     )
 
 
-def _of_kind(special: Tensor, columns: list[int]) -> Tensor:
-    """Attention on prefix tokens of one kind, which lie side by side: (image, head)."""
-    chosen = slice(columns[0], columns[-1] + 1) if columns else slice(0)
-    return special[..., chosen].sum((2, 3), dtype=torch.float64)
+def _kinds(names: tuple[str, ...]) -> dict[int, slice]:
+    """Where the prefix tokens of every kind there is lie, side by side; the kinds by their place in `UNITS`."""
+    found = {}
+    for place, kind in enumerate(("cls", "dist", "reg")):
+        columns = [i for i, name in enumerate(names) if name.startswith(kind)]
+        if columns:
+            found[place] = slice(columns[0], columns[-1] + 1)
+    return found
+
+
+def _of_kind(special: Tensor, columns: slice) -> Tensor:
+    """Attention on prefix tokens of one kind: (image, head, q)."""
+    only = columns.stop - columns.start == 1
+    return special[..., columns.start] if only else special[..., columns].sum(-1)
 
 
 def _reduced(sums: _Open) -> Tensor:
-    """What leaves the device: entropies of rows, among patches (negative) and of p, then masses: (image, :, head)."""
+    """What leaves the device: the entropy of p, then the sums: (image, :, head)."""
     marginal = torch.special.entr(sums.columns / sums.rows).sum(-1)
-    entropies = torch.stack([sums.entropy, sums.negentropy, marginal], -1)
-    return torch.cat([entropies, sums.masses], -1).transpose(1, 2)
+    return torch.cat([marginal.unsqueeze(1), sums.sums], 1)
 
 
-def _values(layer: AttentionLayer, n: int, reduced: np.ndarray) -> np.ndarray:
+def _values(layer: AttentionLayer, names: tuple[str, ...], n: int, reduced: np.ndarray) -> np.ndarray:
     """Values of every image over n rows: (image, variable, head) in the order of `UNITS`."""
-    marginal, reduced = reduced[:, 2], reduced / n
+    marginal, reduced = reduced[:, 0], reduced[:, 1:] / n
     entropy = reduced[:, 0] if layer.is_distribution else np.full_like(marginal, np.nan)
     nmi = np.full_like(marginal, np.nan)
     if n > 1 and layer.is_distribution and layer.kind != "window":
         information = (reduced[:, 1] + marginal).clip(0)
         np.divide(information, np.sqrt(log(n) * marginal), out=nmi, where=marginal > 0)
-    masses = [reduced[:, i] for i in range(3, reduced.shape[1])]
-    return np.stack([entropy, entropy / log(layer.reach), nmi, *masses], 1)
+    masses = [np.zeros_like(marginal) for _ in range(3)]
+    for i, place in enumerate(_kinds(names if layer.prefix else ())):
+        masses[place] = reduced[:, 3 + i]
+    return np.stack([entropy, entropy / log(layer.reach), nmi, *masses, reduced[:, 2]], 1)
