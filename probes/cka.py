@@ -1,6 +1,7 @@
 """CKA: how alike two layers represent the same images, within a model and between two."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from model_zoo.adapter import ModelSpec
 from probes.core.base import PairProbe, one_of
 from probes.core.capture import Tokens
-from probes.core.hsic import Sums, ratio_of, u_centred_gram
+from probes.core.hsic import Sums, gram, ratio_of, u_centred, u_centred_gram
 
 FEWEST = 4
 KINDS = {"blocks": ("resid_post",), "all": ("embed", "attn_out", "mlp_out", "resid_post")}
@@ -97,13 +98,21 @@ class CKA(PairProbe):
         """Hold a point's features until their minibatch is complete, then keep its Gram matrix."""
         if seen.images != state.latest:
             state.latest, state.fresh = seen.images, {}
-        vectors = self._represent(state.spec, seen)
-        for number in sorted({image // self.minibatch for image in seen.images}):
-            held = state.features.setdefault((number, seen.point), {})
-            held |= {i: v for i, v in zip(seen.images, vectors, strict=True) if i // self.minibatch == number}
-            if len(held) < self.minibatch:  # the model may write over its activations before the rest comes
-                state.features[number, seen.point] = {i: v.clone() if i in seen.images else v for i, v in held.items()}
-        return self._close(state)
+        vectors, point = self._represent(state.spec, seen), seen.point
+        numbers = sorted({image // self.minibatch for image in seen.images})
+        if any(len(state.features.get((n, point), {})) + self._share(n, seen.images) < self.minibatch for n in numbers):
+            vectors = vectors.clone()  # the model may write over its activations before the rest comes
+        parts = dict(zip(seen.images, vectors.unbind(), strict=True))
+        for number in numbers:
+            held = state.features.setdefault((number, point), {})
+            held |= {image: vector for image, vector in parts.items() if image // self.minibatch == number}
+            if len(held) == self.minibatch:
+                seen.send(gram(state.features.pop((number, point))), partial(self._add, state, number, point))
+        return state
+
+    def _share(self, number: int, images: range) -> int:
+        """How many of the images are of a minibatch."""
+        return sum(image // self.minibatch == number for image in images)
 
     def _represent(self, spec: ModelSpec, seen: Tokens) -> Tensor:
         used = self._used(spec)
@@ -120,12 +129,12 @@ class CKA(PairProbe):
             return self.representation
         return "cls" if spec.features == "cls" and _has_cls(spec) else "mean"
 
+    def _add(self, state: _State, number: int, point: str, values: np.ndarray) -> None:
+        state.grams.setdefault(number, {})[point] = u_centred(values)
+        self._close(state)
+
     def _close(self, state: _State) -> _State:
-        """Turn complete sets of features into Gram matrices, and complete minibatches into sums."""
-        for (number, point), held in list(state.features.items()):
-            if len(held) == self.minibatch:
-                state.grams.setdefault(number, {})[point] = u_centred_gram(held)
-                del state.features[number, point]
+        """Turn complete minibatches into sums."""
         points = self.taps(state.spec)
         for number in [n for n, grams in state.grams.items() if len(grams) == len(points)]:
             grams = state.grams.pop(number)
@@ -137,6 +146,8 @@ class CKA(PairProbe):
         """Add the sums; minibatches that were spread over both are completed."""
         features = {k: a.features.get(k, {}) | b.features.get(k, {}) for k in a.features | b.features}
         grams = {n: a.grams.get(n, {}) | b.grams.get(n, {}) for n in a.grams | b.grams}
+        for number, point in [key for key, held in features.items() if len(held) == self.minibatch]:
+            grams.setdefault(number, {})[point] = u_centred_gram(features.pop((number, point)))
         return self._close(_State(a.spec, a.sums + b.sums, features=features, grams=grams))
 
     def _rest(self, state: _State) -> dict[int, np.ndarray]:
