@@ -175,7 +175,8 @@ def test_the_models_keep_their_order_where_columns_stand_under_one_another(settl
     at.query_params["image"] = "photo:coffee"
     settle(turn_to(at, "heads"))
     titles = [title(model) for model in at.query_params["model"]]
-    assert [said.value.strip("*") for said in at.main.markdown if said.value.strip("*") in titles] == titles
+    drawn = [html.proto.body for html in at.main.get("html")]
+    assert [title for body in drawn for title in titles if f">{title}<" in body] == titles
     statistics = [said.value for said in at.main.markdown]
     assert "**Attention to CLS**" in statistics
     assert "**Attention to patches**" not in statistics, "it is what the others leave, nearly 1 everywhere"

@@ -204,7 +204,7 @@ def test_a_page_that_fails_says_so_without_a_traceback(monkeypatch, settle, capl
     def broken(*_):
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(sidebar, "_models", broken)
+    monkeypatch.setattr(sidebar, "_images", broken)
     at = app().run()
     assert not at.exception
     assert "a fault of its own (RuntimeError)" in at.error[0].value

@@ -54,7 +54,8 @@ def test_a_model_that_must_be_loaded_is_waited_for_by_nobody_and_says_what_it_is
     fetch = results.Results.fetch
 
     def fetching(self, requests, visitor, seconds=0.0):
-        patience.update((model, seconds) for request in requests for model in request.models)
+        for model in {model for request in requests for model in request.models}:
+            patience.setdefault(model, seconds)  # the first time: it may be loaded by the second
         return fetch(self, requests, visitor, seconds)
 
     monkeypatch.setattr(results.Results, "fetch", fetching)

@@ -101,7 +101,11 @@ def test_without_a_classifier_the_top_class_becomes_a_similarity() -> None:
     asked = probe_of(request)
     with_classes, without = (ModelSpec("vit", (64, 64), 16, (4, 4), (), (), (), n) for n in (10, 0))
     assert [targets.meant(spec, asked.target) for spec in (with_classes, without)] == ["top", "similarity"]
-    assert target_choice.Chosen("similarity", "scene:4").params == {"target": "similarity", "of": "scene:4"}
+    assert target_choice.Chosen("similarity", "scene:4").params == {
+        "target": "similarity",
+        "of": "scene:4",
+        "pool": "card",
+    }
     assert target_choice.Chosen("cat", "scene:4").params == {"target": "cat"}  # a model without classes says so there
 
 

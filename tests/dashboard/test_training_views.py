@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.compute.jobs import Cancelled, Job
 from dashboard.state import models
+from dashboard.state.visitors import browser
 from dashboard.views.digits import figures, runs
 from dashboard.views.digits.runs import Look, Run
 from dashboard.views.scenes import shape_bias, sheet
@@ -127,7 +128,9 @@ def test_a_reloaded_page_finds_its_training_and_stops_it_and_the_model_is_in_the
     at.slider(key="epochs").set_value(40).run()
     at.button(key="start").click().run()
     assert not at.exception
-    again = app().run()  # another tab of the same browser, without the link
+    again = app()  # another tab of the same browser, without the link
+    again.session_state["visitor"] = f"{browser(at.session_state['visitor'])}/another"
+    again.run()
     assert again.button(key="start").disabled
     (identity,) = at.session_state["chosen"]["run"]
     assert again.session_state["chosen"]["run"] == (identity,)

@@ -82,7 +82,7 @@ def panel(model: ModelResult, scores: Scores | None, place: int, show: str, maps
         values, note = heads[scores.best], f"head {scores.best + 1} of {len(heads)}"
     if answering := choices.answering(model.spec.layers[-1], "cls") if model.spec and model.spec.layers else "":
         note += f" · {answering}"
-    if model.spec:
+    if model.spec and model.spec.layers:
         values = maps.drawn(values, model.spec.layers[-1].shared_by(str(dataset["query_used"].values[-1])))
     return panels.of_model(model, note, values, image=place, **maps.masked(values))
 
