@@ -30,8 +30,8 @@ OWN = {
     "green": "scenes-vit-dino vit-s16-in21k deit-b16-distilled dino-b16 dinov2-reg-b14 dinov3-s16 dinov3-b16",
     "pink": "scenes-vit-mae deit-t16 dino-s16 dinov2-b14 mae-l16 clip-b16 clip-b16-laion cait-xxs24 cait-s24",
     "sky": "scenes-resnet deit-s16-distilled dino-s8 siglip-b16 siglip2-b16 resnet50",
-    "vermilion": "deit-b16 deit3-s16 deit3-b16 deit3-b16-in21k dinov2-reg-s14 beit-b16 beitv2-b16 swin-tiny swin-base "
-    "swinv2-tiny",
+    "vermilion": "scenes-vit-supervised-seed1 deit-b16 deit3-s16 deit3-b16 deit3-b16-in21k dinov2-reg-s14 beit-b16 "
+    "beitv2-b16 swin-tiny swin-base swinv2-tiny",
 }
 """Keys of the catalog by their own colour: no preset holds two of one colour."""
 _OWN = {key: COLOURS[NAMES.index(name)] for name, keys in OWN.items() for key in keys.split()}

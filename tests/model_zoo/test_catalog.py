@@ -69,7 +69,7 @@ def test_the_families_are_there_and_the_shipped_models_come_first() -> None:
     assert {entry.family for entry in CATALOG.values()} >= FAMILIES
     origins = [entry.weights for entry in CATALOG.values()]
     assert origins == sorted(origins, key=("shipped", "hub").index)
-    assert origins.count("shipped") == 5
+    assert origins.count("shipped") == 6
 
 
 def test_presets_hold_two_to_six_known_models() -> None:
