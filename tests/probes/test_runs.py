@@ -415,7 +415,7 @@ def test_export_as_csv_and_netcdf(unbroken: Path, tmp_path: Path, capsys: pytest
 
     assert main(["export", str(unbroken), "--csv", str(tmp_path / "all.csv")]) == 0
     assert "attention-maps/a/attention" in capsys.readouterr().err
-    table = pd.read_csv(tmp_path / "all.csv")
+    table = pd.read_csv(tmp_path / "all.csv", low_memory=False)
     chosen = table[(table.probe == "attention-distance") & (table.model == "a") & (table.variable == "distance")]
     expected = xr.open_zarr(unbroken, group="attention-distance/a").load()
     np.testing.assert_allclose(chosen.value, expected.distance.values.ravel())
