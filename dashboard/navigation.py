@@ -12,6 +12,7 @@ import streamlit as st
 
 from dashboard import view, views
 from dashboard.compute import asking
+from dashboard.draw import components
 from dashboard.state import link, precision
 from dashboard.view import Page, Section
 
@@ -36,15 +37,12 @@ def pages() -> tuple[tuple[str, Page, Callable[[], None]], ...]:
 
 def run() -> None:
     """Draw the navigation and the open page."""
-    opened = {}
     sections: dict[str, list[st.Page]] = {section: [] for section in get_args(Section)}
     for address, page, draw in pages():
         entry = st.Page(_guarded(address, draw), title=page.title, url_path=address, default=page.default)
         sections[page.section].append(entry)
-        opened[entry.url_path] = address
     current = st.navigation({name: entries for name, entries in sections.items() if entries}, position="top")
-    address = opened.get(current.url_path, current.url_path)
-    if _told("link", lambda: link.begin(address)):
+    if _told("link", link.begin):
         current.run()
         _told("link", _end)
 
@@ -53,6 +51,7 @@ def _end() -> None:
     """What comes after every page: the queue and the link follow what it asked for, and its notes are shown."""
     asking.drop_unasked()
     precision.forget()
+    components.one_entry_an_act()
     link.publish()
     for sentence in link.take_notes():
         st.toast(sentence, duration="long")

@@ -3,9 +3,11 @@
 A visit that comes too early sleeps until all is there: it neither runs its script again nor imports anything itself.
 """
 
+import gc
 import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from importlib import import_module
 
 import streamlit as st
 
@@ -14,6 +16,9 @@ from dashboard.draw.icon import icon
 TITLE = "Vision transformers side by side"
 PATIENCE = 20.0
 """Seconds in which the first page's results are waited for; whoever comes later sees how far they are."""
+
+LATE = ("scipy.stats", "scipy.cluster.hierarchy", "sklearn.decomposition", "sklearn.manifold")
+"""A third of the seconds that all imports take, and not needed by the first page."""
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -31,6 +36,7 @@ def load(*, first_page: bool = False) -> Future[None]:
         if _loading is None:
             executor = ThreadPoolExecutor(1, thread_name_prefix="start")
             _loading = executor.submit(_load, first_page)
+            executor.submit(_load_late)
             executor.shutdown(wait=False)
         return _loading
 
@@ -48,6 +54,13 @@ def _load(first_page: bool) -> None:
             _log.exception("The first page could not be prepared")
 
 
+def _load_late() -> None:
+    """Import what only some pages call, once visitors can be served."""
+    for name in LATE:
+        import_module(name)
+    gc.freeze()  # else every run would search them for garbage
+
+
 def configure() -> None:
     """Set title and icon of the browser's tab."""
     st.set_page_config(page_title=TITLE, page_icon=icon(), layout="wide")
@@ -63,9 +76,9 @@ def draw_until_loaded() -> None:
     side, main = st.sidebar.empty(), st.empty()
     if not loading.done():
         with side.container():
-            st.subheader("Models", anchor=False)
+            st.header("Models", anchor=False)
             st.skeleton(height=220)
-            st.subheader("Images", anchor=False)
+            st.header("Images", anchor=False)
             st.skeleton(height=220)
         with main.container():
             st.title(TITLE, anchor=False)

@@ -7,7 +7,8 @@ order has a ``page()`` of its own instead, made of the same parts.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Literal, TypeVar
+from functools import partial
+from typing import Any, Generic, Literal, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -53,14 +54,15 @@ class Images:
         several: it takes several.
         default: what it shows when the link names none.
         most: how many can be chosen in the sidebar.
-        set_default: the set that it opens with, for a page that takes sets of many images; empty for all others.
+        set_default: the set that it opens with, for a page that takes sets of many images, or what makes it of the
+            selection; empty for all others.
         set_most: images of a set that it can take.
     """
 
     several: bool = False
     default: Sequence[str] | Callable[[], Sequence[str]] = ()
     most: int = MOST_IMAGES
-    set_default: str = ""
+    set_default: image_sets.Default = ""
     set_most: int = 2000
 
 
@@ -73,14 +75,12 @@ class Answer(Generic[C]):
         selection: models and images.
         outcome: what was asked of all images together.
         each: what was asked of each image alone, in the order of the images.
-        picture: the first image of the sidebar; of a page that takes sets it need not be in the set.
     """
 
     chosen: C
     selection: Selection
     outcome: Outcome
     each: Sequence[Outcome] = ()
-    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,18 @@ class Shown:
         """Whether there is a picture to save."""
         return self.document is not None or any(panel.drawable for row in self.rows for panel in row.panels)
 
+    @property
+    def flat(self) -> "Shown":
+        """The same with maps as colours alone, no image under them."""
+        rows = [replace(row, look=replace(row.look, flat=True)) if row.look else row for row in self.rows]
+        return replace(self, rows=rows, look=replace(self.look, flat=True))
+
     def svg(self) -> str:
         """What is shown as one picture for a slide."""
         if self.document is not None:
             return self.document()
         return export.rows_svg(
-            self.rows, scale=self.scale, look=self.look, title=self.title, caption=export.plain(self.said)
+            self.rows, scale=self.scale, look=self.look, title=self.title, caption=self.said, legend=self.legend
         )
 
 
@@ -150,8 +156,10 @@ class View(Generic[C]):
         models: which models are asked, where these are not the selected ones.
         images: which images the page takes; None for a page that is about the models alone.
         size: the models' own image size, or the whole image; ``linked`` where the page has the popover that chooses.
+        overlays: its maps lie over the image, so there is a switch to colours alone.
         above: draws what comes between the controls and the pictures: overviews in which one picks what they show.
         below: draws what comes under the downloads: charts with controls of their own, tabs, an example.
+        subtitle: what is measured, in small print under the question.
     """
 
     page: Page
@@ -164,21 +172,30 @@ class View(Generic[C]):
     models: Callable[[C, Selection], Sequence[str]] = lambda _, selection: selection.models
     images: Images | None = field(default_factory=Images)
     size: Size | Literal["linked"] = "native"
+    overlays: bool = False
     above: Callable[[Answer[C], Shown], None] | None = None
     below: Callable[[Answer[C], Shown], None] | None = None
+    subtitle: str = ""
 
 
 def draw(view: View[C]) -> None:
     """Draw the page of a view."""
     takes = view.images or Images()
     default = takes.default() if callable(takes.default) else takes.default
-    selection = sidebar(images=view.images is not None, several=takes.several, default_images=default, most=takes.most)
-    picture = selection.images[0]
-    frame.header(view.question)
+    of_set: dict[str, Any] = {"default": takes.set_default, "most": takes.set_most}
+    selection = sidebar(
+        images=view.images is not None,
+        several=takes.several,
+        default_images=default,
+        most=takes.most,
+        set_in_use=partial(image_sets.in_use, **of_set) if takes.set_default else lambda _: "",
+    )
+    frame.header(view.question, view.subtitle)
     with frame.controls():
         if takes.set_default:
-            selection, _ = image_sets.control(selection, default=takes.set_default, most=takes.set_most)
+            selection, _ = image_sets.control(selection, **of_set)
         chosen = view.controls(selection)
+        flat = view.overlays and map_options.flat()
     cut = ""
     if not takes.set_default and len(selection.images) > takes.most:
         cut = f"The first {takes.most} of the {len(selection.images)} chosen images are shown."
@@ -186,8 +203,8 @@ def draw(view: View[C]) -> None:
     size = map_options.linked_size() if view.size == "linked" else view.size
     asks, models = view.asks(chosen), view.models(chosen, selection)
     outcome, each = asking.ask(asks, selection, each=view.asks_each(chosen), models=models, size=size)
-    answer = Answer(chosen, selection, outcome, each, picture)
-    shown = view.shown(answer)
+    answer = Answer(chosen, selection, outcome, each)
+    shown = view.shown(answer).flat if flat else view.shown(answer)
     if view.above:
         view.above(answer, shown)
     draw_rows(shown.rows, scale=shown.scale, look=shown.look)
@@ -226,23 +243,24 @@ def draw_rows(rows: Sequence[Row], *, scale: Scale | None, look: Look, key: str 
         key: name of the rows on the page.
     """
     alone = [index for index, row in enumerate(rows) if row.scale is None]
-    for index, row in enumerate(rows):
-        if row.title:
-            st.markdown(f"**{row.title}**")
-        panels.patch_panels(
-            row.picture,
-            row.panels,
-            scale=row.scale or scale,
-            look=row.look or look,
-            key=f"{key}-{index}",
-            point=row.point,
-            on_pick=choices.pick if row.clickable else None,
-            outline=row.outline,
-            outline_of=row.outline_of,
-            bar=row.scale is not None or index == alone[-1],
-        )
-        if row.note:
-            st.markdown(row.note)
+    with st.container(gap="xsmall", key=f"rows-{key}"):
+        for index, row in enumerate(rows):
+            if row.title:
+                st.markdown(f"**{row.title}**")
+            panels.patch_panels(
+                row.picture,
+                row.panels,
+                scale=row.scale or scale,
+                look=row.look or look,
+                key=f"{key}-{index}",
+                point=row.point,
+                on_pick=choices.pick if row.clickable else None,
+                outline=row.outline,
+                outline_of=row.outline_of,
+                bar=row.scale is not None or index == alone[-1],
+            )
+            if row.note:
+                st.markdown(row.note)
 
 
 def _charts(charts: Sequence[Chart]) -> None:
@@ -250,5 +268,5 @@ def _charts(charts: Sequence[Chart]) -> None:
     for place, chart in zip(places, charts, strict=True):
         with place:
             if chart.title:
-                st.subheader(chart.title, anchor=False)
+                st.header(chart.title, anchor=False)
             frame.chart(chart.figure, key=chart.key, alt=chart.alt)

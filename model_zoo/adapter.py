@@ -14,8 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from model_zoo.catalog import CATALOG, Features
 from model_zoo.labels import class_names
 from model_zoo.layout import AttentionLayer, Layout, describe
+from model_zoo.mae import Decoder
 from model_zoo.reference import ModelReference
 
 CropMode = Literal["center", "squash", "border"]
@@ -36,6 +38,9 @@ class ModelSpec:
         classes: classes of the classifier, 0 without one.
         no_attention: why ``layers`` is empty, else None.
         labels: names of the classes, in order; empty where they are not known.
+        features: the vector that stands for an image: ``cls``, or ``mean`` over the patches. The catalog says so, and
+            of other models the pooling of timm's classifier.
+        reconstructs: whether the decoder of a masked autoencoder is kept with it.
     """
 
     name: str
@@ -48,6 +53,8 @@ class ModelSpec:
     classes: int
     no_attention: str | None = None
     labels: tuple[str, ...] = field(default=(), repr=False)
+    features: Features = "cls"
+    reconstructs: bool = False
 
     @property
     def is_transformer(self) -> bool:
@@ -99,6 +106,7 @@ class Adapter:
         image_size: None for the model's own evaluation transform; an integer for the same transform at another
             size; (height, width) for the whole image, uncropped, resized to just that. The module must have been
             built for the size.
+        decoder: of a masked autoencoder, where it is kept.
 
     Attributes:
         lock: held while hooks are on the module, so that threads which share a model do not see each other's passes.
@@ -109,10 +117,12 @@ class Adapter:
         module: nn.Module,
         reference: ModelReference | None = None,
         image_size: int | tuple[int, int] | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self.module = module.eval().requires_grad_(False)
         self.reference = reference
         self.image_size = image_size
+        self.decoder = decoder
         self.lock = threading.RLock()
         self.config: Mapping[str, Any] = timm.data.resolve_model_data_config(module)
         self.layout: Layout = describe(module, self.input_size)
@@ -142,6 +152,8 @@ class Adapter:
             classes=_classes(self.module),
             no_attention=layout.no_attention,
             labels=class_names(self.module),
+            features=_features(self.module, self.reference, layout.prefix),
+            reconstructs=self.decoder is not None,
         )
 
     @property
@@ -199,6 +211,18 @@ def _classes(module: nn.Module) -> int:
     config = getattr(module, "pretrained_cfg", {})
     projects = "_clip_" in (config.get("architecture") or "") and "ft_in" not in (config.get("tag") or "")
     return 0 if projects else int(getattr(module, "num_classes", 0) or 0)
+
+
+def _features(module: nn.Module, reference: ModelReference | None, prefix: tuple[str, ...]) -> Features:
+    """By the catalog, whether the model was named by its key or by timm's name of the same weights; else by timm."""
+    if reference is not None:
+        known = [entry for entry in CATALOG.values() if reference.key == entry.key]
+        if reference.weights == "hub":
+            known += [entry for entry in CATALOG.values() if reference.timm_name == entry.timm_name]
+        if known:
+            return known[0].features
+    reads_cls = getattr(module, "global_pool", "token") in ("token", "")
+    return "cls" if "cls" in prefix and reads_cls else "mean"
 
 
 def _seen(

@@ -51,6 +51,7 @@ default_cfgs = generate_default_cfgs(
     {
         "scenes_vit": _cfg(),
         "scenes_deit_distilled": _cfg(classifier=("head", "head_dist")),
+        "digits_vit": _cfg(num_classes=10, label_names=tuple("0123456789"), input_size=(3, 16, 16)),
         "scenes_resnet": _cfg(first_conv="conv1.0", classifier="fc", pool_size=(4, 4), fixed_input_size=False),
     }
 )
@@ -60,6 +61,13 @@ default_cfgs = generate_default_cfgs(
 def scenes_vit(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
     """Plain vision transformer with a class token; ``num_classes=0`` is the encoder of DINO and MAE."""
     return build_model_with_cfg(VisionTransformer, "scenes_vit", pretrained, **{**_TRANSFORMER, **kwargs})
+
+
+@register_model
+def digits_vit(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
+    """The transformer of the recipe ``digits``: 8 × 8 patches of 2 × 2 pixels, width 48, depth 4, 3 heads."""
+    arguments = {**_TRANSFORMER, "img_size": 16, "patch_size": 2, "embed_dim": 48, "depth": 4, "num_heads": 3, **kwargs}
+    return build_model_with_cfg(VisionTransformer, "digits_vit", pretrained, **arguments)
 
 
 @register_model

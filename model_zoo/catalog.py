@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+Features = Literal["cls", "mean"]
+
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -49,6 +51,16 @@ class CatalogEntry:
     groups: tuple[str, ...] = ()
 
     @property
+    def features(self) -> Features:
+        """Which vector stands for an image: CLS, or the mean of the patches.
+
+        The mean where there is no CLS, and where the training hid patches: no loss reaches the CLS of a masked
+        autoencoder, and BEiT and EVA-02 classify by the mean. A shipped model's card says the same of its k-NN.
+        """
+        masked = self.objective in (MASKED, MASKED_SUPERVISED)
+        return "cls" if self.prefix_tokens and not masked else "mean"
+
+    @property
     def folder(self) -> Path:
         """Where a shipped model's weights and card lie."""
         return WEIGHTS / self.key
@@ -57,6 +69,12 @@ class CatalogEntry:
         """The figures in a shipped model's ``card.json``; empty where there is none."""
         path = self.folder / "card.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    @property
+    def decoder(self) -> Path | None:
+        """The weights of a shipped masked autoencoder's decoder; None where there are none."""
+        path = self.folder / "decoder.safetensors"
+        return path if path.is_file() else None
 
     def snapshots(self) -> dict[int, Path]:
         """The weights that were kept along a shipped model's training, by step in order; without the final ones."""

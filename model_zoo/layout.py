@@ -56,6 +56,14 @@ class AttentionLayer:
         """Tokens that one query can attend to: those of its window, or all keys."""
         return self.window[0] * self.window[1] if self.kind == "window" else self.keys
 
+    def shared_by(self, query: str) -> int:
+        """Tokens among which the attention of a query, or of the mean of all, is shared out.
+
+        Args:
+            query: ``mean`` for the mean over all patches, which reaches every window; else one query's.
+        """
+        return self.keys if query == "mean" else self.reach
+
 
 @dataclass(frozen=True)
 class Tap:
@@ -103,10 +111,9 @@ def describe(model: nn.Module, input_size: tuple[int, int]) -> Layout:
 
 
 def _no_attention(model: nn.Module) -> str:
-    name = type(model).__name__
     if any("attention" in type(m).__name__.lower() or hasattr(m, "num_heads") for m in model.modules()):
-        return f"{name} does not attend over one sequence of patches, so its rows are no maps that could be compared"
-    return f"{name} is a convolutional network: it has no attention"
+        return "this model does not attend over one sequence of patches, so its rows are no maps that could be compared"
+    return "this model is a convolutional network: it has no attention"
 
 
 def _patch(model: nn.Module) -> int:

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 import model_zoo.architectures  # noqa: F401 (registers the networks of the shipped models)
-from model_zoo import checkpoints, hub
+from model_zoo import checkpoints, hub, trained
 from model_zoo.adapter import Adapter
 from model_zoo.catalog import CATALOG
 from model_zoo.input_size import ImageSize, check, resize
+from model_zoo.mae import DECODER, Decoder, load_decoder
 from model_zoo.memory import is_out_of_memory, machine_bytes, refuse_too_large, weight_bytes
 from model_zoo.reference import ModelError, ModelReference, parse
 
@@ -69,13 +70,16 @@ def load(
         if is_out_of_memory(error):
             raise ModelError(f"{reference.label} does not fit into the memory that is left: unload models.") from error
         raise
+    decoder = _decoder(reference)
     try:
-        module = module.to(target)
+        module, decoder = module.to(target), decoder.to(target) if decoder else None
     except torch.OutOfMemoryError as error:
-        raise ModelError(f"{reference.label} does not fit into the GPU's memory: unload models or use cpu.") from error
+        raise ModelError(
+            f"{reference.label} does not fit into the GPU's memory: unload models, or compute on the CPU."
+        ) from error
     if on_progress:
         on_progress("build", 1, 1)
-    return Adapter(module, reference, image_size)
+    return Adapter(module, reference, image_size, decoder)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -106,10 +110,21 @@ def weights_file(reference: ModelReference, on_progress: Progress | None = None)
         case "hub":
             config = timm.get_pretrained_cfg(reference.timm_name)
             if config is None or not config.hf_hub_id:
-                raise ModelError(f"The hub has no weights of {reference.timm_name}: use @random:0 or @FILE.")
+                raise ModelError(
+                    f"The hub has no weights of {reference.timm_name}: choose another model, or random weights."
+                )
             return hub.fetch(config.hf_hub_id, config.hf_hub_filename, on_progress)
         case _:
             return reference.path
+
+
+def _decoder(reference: ModelReference) -> Decoder | None:
+    """The decoder that is shipped with a masked autoencoder; it belongs to the finished model, not to its snapshots."""
+    path = CATALOG[reference.key].decoder if reference.key and reference.step is None else None
+    try:
+        return load_decoder(path) if path else None
+    except ValueError as error:
+        raise ModelError(f"{error}: fetch {DECODER} of {reference.key} again.") from error
 
 
 def _create(reference: ModelReference, path: Path | None, image_size: ImageSize | None) -> nn.Module:
@@ -117,6 +132,13 @@ def _create(reference: ModelReference, path: Path | None, image_size: ImageSize 
     match reference.weights:
         case "random":
             return timm.create_model(name)
+        case "trained":
+            held = trained.get(reference.identity or "")
+            if held is None:
+                raise ModelError(f"{reference.label} is no longer held on this server: train it again.")
+            module = timm.create_model(name)
+            module.load_state_dict(held.state)
+            return module
         case "hub":
             assert path is not None
             try:

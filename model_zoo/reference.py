@@ -1,7 +1,7 @@
 """How a model is named: the MODEL strings of the command line and of links.
 
 ``KEY``, ``KEY@step-00195`` (a shipped snapshot of its training), ``timm:NAME``, ``timm:NAME@random:SEED`` or
-``timm:NAME@FILE``, each with ``LABEL=`` in front where wanted.
+``timm:NAME@FILE``, or ``trained:ID`` (held in this process), each with ``LABEL=`` in front where wanted.
 """
 
 import difflib
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from model_zoo import trained
 from model_zoo.catalog import CATALOG, CatalogEntry
 
-Weights = Literal["shipped", "hub", "random", "file"]
+Weights = Literal["shipped", "hub", "random", "file", "trained"]
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,63}")
 TIMM_NAME = re.compile(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)?")
@@ -38,6 +39,7 @@ class ModelReference:
         seed: Seed of random weights, else None.
         path: Checkpoint file, a snapshot's too, else None.
         step: Step of the training that a snapshot was taken after, else None.
+        identity: Name of a model that was trained in this process, else None.
     """
 
     label: str
@@ -47,6 +49,7 @@ class ModelReference:
     seed: int | None = None
     path: Path | None = None
     step: int | None = None
+    identity: str | None = None
 
     @property
     def source(self) -> str:
@@ -56,6 +59,8 @@ class ModelReference:
         match self.weights:
             case "random":
                 return f"timm:{self.timm_name}@random:{self.seed}"
+            case "trained":
+                return f"trained:{self.identity}"
             case "file":
                 return f"timm:{self.timm_name}@{self.path}"
             case _:
@@ -82,8 +87,11 @@ def parse(text: str, *, allow_files: bool = True) -> ModelReference:
     key, _, name = model.partition("@")
     if key in CATALOG:
         return _snapshot(label, CATALOG[key], name)
+    if model.startswith("trained:"):
+        return _trained(label, model.removeprefix("trained:"))
     if not model.startswith("timm:"):
-        raise ModelError(f"No model is called {model!r}{_nearest(model, CATALOG)}: see `python -m model_zoo list`.")
+        way_on = "see `python -m model_zoo list`" if allow_files else "choose one of the catalog, or write timm:NAME"
+        raise ModelError(f"No model is called {model!r}{_nearest(model, CATALOG)}: {way_on}.")
     name, at, origin = model.removeprefix("timm:").partition("@")
     name = _known_timm_name(name, wants_hub=not at)
     if not at:
@@ -95,6 +103,13 @@ def parse(text: str, *, allow_files: bool = True) -> ModelReference:
         raise ModelError("A file cannot be named here: use a catalog key, timm:NAME or timm:NAME@random:SEED.")
     path = checkpoint_path(origin)
     return ModelReference(label or _as_label(f"{name}-{path.stem}"), None, name, "file", path=path)
+
+
+def _trained(label: str, identity: str) -> ModelReference:
+    held = trained.get(identity)
+    if held is None:
+        raise ModelError(f"The model trained:{identity[:40]} is no longer held on this server: train it again.")
+    return ModelReference(label or held.label, None, held.timm_name, "trained", identity=identity)
 
 
 def step_name(step: int) -> str:

@@ -48,6 +48,7 @@ _OBJECT = (
     "du",
     "dv",
 )
+_REPAINTED = 1_000  # the stream of random numbers of a view's own surface, beyond those of all settings
 _SETTING = (
     *("x", "y", "scale", "rotation", "aspect", "light_angle", "light_tilt", "relief", "shadow"),
     *("b_family", "b_variant", "b_hue", "b_hue_step", "b_saturation", "b_value", "b_contrast"),
@@ -111,12 +112,26 @@ class Scenes:
         """Renders the scenes of the given indices."""
         return self._render(self._draw(indices, setting=0), torch.device(device))
 
-    def views(self, indices: Sequence[int], count: int, device: torch.device | str = "cpu") -> list[SceneBatch]:
+    def views(
+        self, indices: Sequence[int], count: int, device: torch.device | str = "cpu", repainted: bool = False
+    ) -> list[SceneBatch]:
         """The same objects met ``count`` times, each time in another pose, light and place.
 
         View 0 is the scene that :meth:`batch` gives.
+
+        Args:
+            indices: of the scenes.
+            count: how many views of each.
+            device: where to render.
+            repainted: further views wear another surface, drawn as that of view 0 was, so that only the shape is
+                shared.
         """
-        return [self._render(self._draw(indices, setting=view), torch.device(device)) for view in range(count)]
+        drawn = [self._draw(indices, setting=view) for view in range(count)]
+        if repainted:
+            for view in range(1, count):
+                paint = np.stack([_uniforms(self.seed, i, _REPAINTED + view, len(_OBJECT)) for i in indices])
+                drawn[view] |= dict(zip(_OBJECT[1:], paint.T[1:], strict=True))
+        return [self._render(view, torch.device(device)) for view in drawn]
 
     def clip(self, index: int, frames: int, device: torch.device | str = "cpu") -> SceneBatch:
         """One scene whose object moves, turns and breathes along a smooth closed path before a still background.

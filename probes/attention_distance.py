@@ -15,6 +15,9 @@ from probes.core.attention import AttentionRows
 from probes.core.base import Probe, layer_coordinates
 from probes.core.moments import Moments, by_layer, images, merge
 
+WHOLE = 4096
+"""Up to so many patches all distances between them are kept, 64 MiB; of more they are made block by block."""
+
 
 @dataclass
 class _State:
@@ -60,7 +63,7 @@ class AttentionDistance(Probe):
         if not spec.layers:
             return super().undefined(spec)
         reasons = [reason(layer) for layer in spec.layers]
-        return None if "" in reasons else f"in {spec.name} {reasons[0]}"
+        return None if "" in reasons else f"in this model {reasons[0]}"
 
     def queries(self, spec: ModelSpec, layer: int) -> slice | None:
         """Every row of the layers where it is defined."""
@@ -71,29 +74,37 @@ class AttentionDistance(Probe):
         return _State(spec)
 
     def update(self, state: _State, seen: AttentionRows) -> _State:
-        """Add a block of query rows; close the batch with its last row."""
-        layer = state.spec.layers[seen.layer]
+        """Add a block of query rows; close its images with their last row."""
+        index, layer = seen.layer, state.spec.layers[seen.layer]
         sums = self._sums(state.spec, layer, seen)
         if seen.layer in state.open:
             sums = state.open.pop(seen.layer) + sums
-        if int(seen.queries[-1]) + 1 < layer.queries:
+        if not seen.ends(layer):
             state.open[seen.layer] = sums
             return state
-        values = sums.cpu().numpy() / (layer.queries - layer.prefix)
-        state.moments[seen.layer] = state.moments.get(seen.layer, Moments()) + Moments.of(values)
+
+        def add(sums: np.ndarray) -> None:
+            values = Moments.of(sums / (layer.queries - layer.prefix))
+            state.moments[index] = state.moments.get(index, Moments()) + values
+
+        seen.send(sums, add)
         return state
 
     def _sums(self, spec: ModelSpec, layer: AttentionLayer, seen: AttentionRows) -> Tensor:
         """Sums over the block's patch queries of Σ A D and of the attention on CLS: (image, 2, head)."""
-        first = int((seen.queries < layer.prefix).sum())
-        weights, patches = seen.weights[:, :, first:], seen.queries[first:] - layer.prefix
-        lengths = distances(layer.grid, spec.patch, patches, weights.dtype).to(weights.device)
+        first = seen.before(layer.prefix)
+        weights = seen.weights[:, :, first:]
+        start = max(int(seen.queries[0]) - layer.prefix, 0)
+        lengths = _lengths(layer.grid, spec.patch, start, start + weights.shape[2], weights.dtype, weights.device)
         inside = weights[..., layer.prefix :]
-        distance = torch.einsum("bhqk,qk->bhq", inside, lengths).double()
+        if len(inside) == 1:  # of one image, one product for each query is faster than all products of numbers
+            distance = torch.einsum("bhqk,qk->bhq", inside, lengths).double()
+        else:
+            distance = (inside * lengths).sum(-1).double()
         if self.renormalise:
             distance = distance / inside.sum(-1).clamp_min(torch.finfo(weights.dtype).tiny)
         cls = weights[..., 0] if _has_cls(spec, layer) else weights.new_zeros(weights.shape[:3])
-        return torch.stack([distance.sum(-1), cls.double().sum(-1)], 1)
+        return torch.stack([distance.sum(-1), cls.sum(-1, dtype=torch.float64)], 1)
 
     def merge(self, a: _State, b: _State) -> _State:
         """Merge the moments."""
@@ -144,19 +155,33 @@ def reason(layer: AttentionLayer) -> str:
 def distances(grid: tuple[int, int], patch: int, queries: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """Euclidean distance in pixels from some patches to all: (queries, patches); patches row by row."""
     height, width = grid
-    windows = _offsets(grid, patch, dtype).unfold(0, height, 1).unfold(1, width, 1)
+    windows = _offsets(grid, patch, dtype, queries.device).unfold(0, height, 1).unfold(1, width, 1)
     row, column = queries.div(width, rounding_mode="floor"), queries.remainder(width)
     return windows[height - 1 - row, width - 1 - column].flatten(1)
 
 
+def _lengths(
+    grid: tuple[int, int], patch: int, start: int, stop: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Distances from the patches ``start`` to ``stop``; those of a grid of usual size are made once."""
+    if grid[0] * grid[1] <= WHOLE:
+        return _all_lengths(grid, patch, dtype, device)[start:stop]
+    return distances(grid, patch, torch.arange(start, stop, device=device), dtype)
+
+
+@lru_cache(maxsize=4)
+def _all_lengths(grid: tuple[int, int], patch: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return distances(grid, patch, torch.arange(grid[0] * grid[1], device=device), dtype)
+
+
 @lru_cache(maxsize=8)
-def _offsets(grid: tuple[int, int], patch: int, dtype: torch.dtype) -> Tensor:
+def _offsets(grid: tuple[int, int], patch: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Length of every offset between two patches: (2 height − 1, 2 width − 1), offset zero in the middle.
 
     The window of the grid's size that starts at (height − 1 − row, width − 1 − column) holds the distances of the
     patch at (row, column).
     """
-    rows, columns = (torch.arange(1 - side, side, dtype=torch.float64) for side in grid)
+    rows, columns = (torch.arange(1 - side, side, dtype=torch.float64, device=device) for side in grid)
     return (patch * torch.hypot(rows[:, None], columns[None])).to(dtype)
 
 

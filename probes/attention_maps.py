@@ -70,12 +70,12 @@ class AttentionMaps(Probe):
             return super().undefined(spec)
         asked = self._asked()
         if asked.patch is not None and asked.patch_of(spec.grid) is None:
-            return f"{spec.name} has {spec.grid[0]}×{spec.grid[1]} patches: there is no patch {self.query}"
+            return f"this model has {spec.grid[0]}×{spec.grid[1]} patches: there is no patch {self.query}"
         beyond = [layer for layer in self._chosen(spec) if layer >= len(spec.layers)]
         if beyond:
-            return f"{spec.name} has the layers 0 to {len(spec.layers) - 1}: there is no layer {beyond[0]}"
+            return f"this model has the layers 0 to {len(spec.layers) - 1}: there is no layer {beyond[0]}"
         if all(self.used(spec.layers[layer]) == "none" for layer in self._chosen(spec)):
-            return f"only CLS asks in the chosen layers of {spec.name}; choose the query cls, or other layers"
+            return "only CLS asks in the chosen layers of this model; choose the query cls, or other layers"
         return None
 
     def queries(self, spec: ModelSpec, layer: int) -> slice | Sequence[int] | None:
@@ -127,19 +127,23 @@ class AttentionMaps(Probe):
             if self._asked().point is not None and seen.source is not None:
                 weights = seen.source.row_of_each([None if p is None else _token(layer, p) for p in patches])
         if used == "mean":
-            first = int((seen.queries < layer.prefix).sum())
-            weights = weights[:, :, first:]
+            weights = weights[:, :, seen.before(layer.prefix) :]
             divisor = layer.keys - layer.prefix
-        rows = weights[..., layer.prefix :].sum(2, dtype=weights.dtype).double() / divisor
-        for image, values in zip(seen.images, rows.cpu().numpy(), strict=True):
-            key = (image, seen.layer)
-            state.sums[key] = state.sums[key] + values if key in state.sums else values
+        images, index = seen.images, seen.layer
+
+        def add(rows: np.ndarray) -> None:
+            for image, values in zip(images, rows, strict=True):
+                key = (image, index)
+                state.sums[key] = state.sums[key] + values if key in state.sums else values
+
+        seen.send(weights[..., layer.prefix :].sum(2).double() / divisor, add)
         return state
 
     def _patches(self, spec: ModelSpec, seen: AttentionRows) -> list[Patch | None]:
         """The patch that is asked in every image."""
         known: Sequence[Geometry | None] = seen.source.geometries if seen.source is not None else ()
-        return [self._patch(spec, seen.layer, geometry) for geometry in known or [None] * len(seen.images)]
+        known = known or [None] * len(seen.batch)
+        return [self._patch(spec, seen.layer, known[image - seen.batch.start]) for image in seen.images]
 
     def merge(self, a: _State, b: _State) -> _State:
         """Maps of both."""

@@ -32,6 +32,7 @@ class _State:
     classes: dict[int, int] = field(default_factory=dict)
     probabilities: dict[int, np.ndarray] = field(default_factory=dict)  # image -> (class,)
     readout: str = "none"
+    vector: str = ""  # of a similarity
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class AttentionRelevance(Probe):
         start: first layer taken into account, by chefer and grad-rollout: an index from 0, ``last``, or a relative
             depth from 0.0 to 1.0, see `probes.core.layers`.
         steps: points on the path of integrated gradients.
+        pool: what stands for an image in a similarity: ``head`` (what the classifier reads, or what timm pools),
+            ``cls``, ``mean`` (over the patch tokens), or ``card`` (of these the one that stands for an image in this
+            model, see `probes.core.targets.vector`).
 
     Returns:
         ``relevance`` (image, y, x): 0 or more, in units of its own, comparable between methods by rank only;
@@ -67,6 +71,7 @@ class AttentionRelevance(Probe):
         five likeliest classes or fewer: absent for a similarity.
         The attribute ``readout`` names the row: ``cls``, ``cls+dist``, ``pool`` (SigLIP's query) or ``mean`` over the
         patches where the model averages them; then the part that stayed in place through the residuals is left out.
+        Of a similarity the attribute ``vector`` names in the same words what stood for the images.
 
     Note:
         A logit is explained, not a probability: what speaks for every class alike is in it. Positive parts are kept, so
@@ -82,13 +87,14 @@ class AttentionRelevance(Probe):
     of: targets.Of | None = None
     start: int | str = 0
     steps: int = 32
+    pool: str = "head"
     title: ClassVar[str] = "Class-specific relevance"
     reads: ClassVar[frozenset[str]] = frozenset({"batch"})
     per_image: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)
-        targets.check(self.target, self.of)
+        targets.check(self.target, self.of, self.pool)
         check_layer(str(self.start), "start")
         if str(self.start) != "0" and self.method not in ("chefer", "grad-rollout"):
             raise ValueError(f"start={self.start} has no meaning for {self.method}; leave it at 0.")
@@ -114,7 +120,7 @@ class AttentionRelevance(Probe):
     def update(self, state: _State, seen: Batch) -> _State:
         """Explain a batch."""
         if state.target is None:
-            state.target = targets.resolve(seen.adapter, self.target, self.of)
+            state.target = targets.resolve(seen.adapter, self.target, self.of, self.pool)
         start = self._first(state.spec)
         found = relevance(seen.adapter, seen.inputs, self.method, state.target, start=start, steps=self.steps)
         maps = found.maps.detach().cpu().numpy()
@@ -124,11 +130,12 @@ class AttentionRelevance(Probe):
             if found.score.logits is not None:
                 state.probabilities[image] = found.score.logits[i].double().softmax(-1).cpu().numpy()
         state.readout = found.readout
+        state.vector = state.target.readout(seen.adapter) if state.target.reference is not None else ""
         return state
 
     def merge(self, a: _State, b: _State) -> _State:
         """Maps of both."""
-        readout = a.readout if a.maps else b.readout
+        first = a if a.maps else b
         return _State(
             a.spec,
             a.target or b.target,
@@ -136,7 +143,8 @@ class AttentionRelevance(Probe):
             a.values | b.values,
             a.classes | b.classes,
             a.probabilities | b.probabilities,
-            readout,
+            first.readout,
+            first.vector,
         )
 
     def compute(self, state: _State) -> xr.Dataset:
@@ -163,6 +171,7 @@ class AttentionRelevance(Probe):
                 "target": target,
                 "start": self._first(state.spec),
                 "readout": state.readout,
+                **({"vector": state.vector} if state.vector else {}),
             },
         )
         return result.assign(_likeliest(state, images)) if state.probabilities else result

@@ -1,6 +1,6 @@
 """Attention rollout: attention followed through all layers down to the input patches."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -20,13 +20,15 @@ CONVENTIONS = ("paper", "vit-explain")
 KEEP_KEYS = 1024
 """Layers of more keys than this are computed again on the way down instead of being kept."""
 
+_Rows = tuple[slice, slice, Tensor]
+
 
 @dataclass
 class _State:
     spec: ModelSpec
     maps: dict[int, np.ndarray] = field(default_factory=dict)  # image -> (patch,)
     prefix_share: dict[int, float] = field(default_factory=dict)
-    layers: dict[int, list[Tensor] | Attention] = field(default_factory=dict)  # of the batch under way
+    layers: dict[int, Tensor | Attention] = field(default_factory=dict)  # of the batch under way
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,12 @@ class AttentionRollout(Probe):
         if not spec.layers:
             return super().undefined(spec)
         if any(layer.kind == "window" for layer in spec.layers):
-            return f"{spec.name} merges patches between its stages, so its layers' matrices cannot be multiplied"
+            return "this model merges patches between its stages, so its layers' matrices cannot be multiplied"
         if not all(layer.is_distribution for layer in spec.layers):
-            return f"{spec.name} mixes heads after the softmax, so its rows are no shares that could be passed on"
+            return "this model mixes heads after the softmax, so its rows are no shares that could be passed on"
         last = sum(layer.kind == "global" for layer in spec.layers) - 1
         if self._first(spec) > last:
-            return f"{spec.name} has the layers 0 to {last}: there is no layer {self.start} to start from"
+            return f"this model has the layers 0 to {last}: there is no layer {self.start} to start from"
         return None
 
     def _first(self, spec: ModelSpec) -> int:
@@ -112,39 +114,52 @@ class AttentionRollout(Probe):
 
     def update(self, state: _State, seen: AttentionRows) -> _State:
         """Keep a layer; with the batch's last row, go down through them."""
-        layer = state.spec.layers[seen.layer]
+        layer, batch = state.spec.layers[seen.layer], seen.batch
         if layer.keys > KEEP_KEYS and seen.source is not None:
             state.layers[seen.layer] = seen.source
         else:
-            kept = state.layers.setdefault(seen.layer, [])
-            assert isinstance(kept, list)
-            kept.append(fuse(seen.weights, self.fusion))
-            if int(seen.queries[-1]) + 1 < layer.queries:
+            fused = fuse(seen.weights, self.fusion)
+            if fused.shape[:2] == (len(batch), layer.queries):
+                state.layers[seen.layer] = fused
+            else:
+                if seen.layer not in state.layers:
+                    state.layers[seen.layer] = fused.new_empty(len(batch), layer.queries, layer.keys)
+                kept = state.layers[seen.layer]
+                assert isinstance(kept, Tensor)
+                first = int(seen.queries[0])
+                kept[_places(seen), first : first + fused.shape[1]] = fused
+            if not (seen.ends(layer) and seen.images.stop == batch.stop):
                 return state
         if seen.layer + 1 == len(state.spec.layers):
-            for image, row, share in zip(seen.images, *self._descend(state), strict=True):
-                state.maps[image], state.prefix_share[image] = row, float(share)
+
+            def keep(rows: np.ndarray) -> None:
+                for image, values in zip(batch, rows, strict=True):
+                    state.prefix_share[image], state.maps[image] = float(values[0]), values[1:]
+
+            seen.send(self._descend(state), keep)
         return state
 
-    def _descend(self, state: _State) -> tuple[np.ndarray, np.ndarray]:
-        """The rows over the patches (image, patch) and the shares of the prefix tokens (image,)."""
+    def _descend(self, state: _State) -> Tensor:
+        """The share of the prefix tokens, then the row over the patches: (image, 1 + patch)."""
         row: Tensor | None = None
         outside: Tensor | float = 0.0
         while state.layers:
             index, kept = state.layers.popitem()  # the last layer first
-            layer, blocks = state.spec.layers[index], _fused(kept, self.fusion)
+            layer = state.spec.layers[index]
             if layer.kind == "pool":
-                row = torch.cat(list(blocks), 1)[:, 0].double()
+                fused = kept if isinstance(kept, Tensor) else fuse(kept.rows(slice(None)).weights, self.fusion)
+                row = fused[:, 0].double()
                 continue
-            if self.discard:
-                blocks = iter([discard_lowest(torch.cat(list(blocks), 1), self.discard)])
-            first = next(blocks)
+            asked = None
             if row is None:
-                row = _start(state.spec, layer, first)
+                row = _start(state.spec, layer, kept)
+                plain = not self.discard and (self.convention == "paper" or self.fusion == "mean")
+                if plain and layer.prefix and "cls" in state.spec.prefix:
+                    asked = state.spec.prefix.index("cls")  # nothing comes through the other rows
             elif row.shape[1] > layer.keys:  # CLS joins the patches after this layer
                 joined = row.shape[1] - layer.keys
                 outside, row = outside + row[:, :joined].sum(1), row[:, joined:]
-            row = step(row, _chain(first, blocks), self.convention)
+            row = self._step(row, kept, layer, asked)
         assert row is not None
         prefix = state.spec.layers[self._first(state.spec)].prefix
         share, patches = outside + row[:, :prefix].sum(1), row[:, prefix:]
@@ -152,7 +167,52 @@ class AttentionRollout(Probe):
         if self.convention == "vit-explain":
             patches = patches / largest
         patches = patches.masked_fill(largest == 0, torch.nan)
-        return patches.cpu().numpy(), torch.as_tensor(share).cpu().numpy()
+        return torch.cat([share.unsqueeze(1), patches], 1)
+
+    def _step(self, row: Tensor, kept: Tensor | Attention, layer: AttentionLayer, asked: int | None) -> Tensor:
+        r"""One layer down: :math:`v \hat A`.
+
+        Args:
+            row: (batch, tokens) float64.
+            kept: the layer's fused matrix (batch, tokens, tokens), or the means to compute its rows.
+            layer: the layer.
+            asked: the only token that the row is not zero at, if it is one.
+        """
+        out, sums = torch.zeros_like(row), torch.ones_like(row)
+        for images, here, rows in self._rows(kept, layer, asked):
+            share = row[images, here] / 2
+            if rows.ndim == 4:  # distributions, whose mean over heads is one too: what is carried is fused in its stead
+                moved = (share[:, None, None].to(rows.dtype) @ rows).mean(1).squeeze(1)
+            else:
+                half = (rows.sum(-1).double() + 1) / 2
+                if self.convention == "paper":
+                    share = share / half
+                sums[images, here] = half
+                moved = (share.unsqueeze(1).to(rows.dtype) @ rows).squeeze(1)
+            out[images] += moved
+            out[images, here] += share
+        return out if self.convention == "paper" else out / sums
+
+    def _rows(self, kept: Tensor | Attention, layer: AttentionLayer, asked: int | None) -> Iterator[_Rows]:
+        """Rows of the fused matrix, or of all heads where fusing can wait; which images and tokens they are of."""
+        if isinstance(kept, Tensor):
+            everything = slice(None) if asked is None else slice(asked, asked + 1)
+            fused = discard_lowest(kept, self.discard) if self.discard else kept[:, everything]
+            yield slice(None), everything, fused
+            return
+        whole: list[Tensor] = []
+        for seen in kept.blocks() if asked is None else [kept.rows((asked,))]:
+            first = int(seen.queries[0])
+            here = slice(first, first + len(seen.queries))
+            if self.fusion == "mean" and not self.discard:
+                yield _places(seen), here, seen.weights
+                continue
+            whole.append(fuse(seen.weights, self.fusion))
+            if not self.discard:
+                yield _places(seen), here, whole.pop()
+            elif seen.ends(layer):
+                yield _places(seen), slice(None), discard_lowest(torch.cat(whole, 1), self.discard)
+                whole.clear()
 
     def merge(self, a: _State, b: _State) -> _State:
         """Maps of both."""
@@ -192,52 +252,21 @@ def fuse(weights: Tensor, fusion: str) -> Tensor:
 
 def discard_lowest(fused: Tensor, share: float) -> Tensor:
     """Zero the lowest ⌊share·size⌋ weights of every matrix but never its first; of equal weights the earliest go."""
-    flat = fused.flatten(1).clone()
+    flat = fused.flatten(1)
     count = int(flat.shape[1] * share)
     if count == 0:
         return fused
-    for values in flat:
-        limit = float(np.partition(values.cpu().numpy(), count - 1)[count - 1])
-        below = values < limit
-        equal = (values == limit).nonzero()[: count - int(below.sum()), 0]
-        first = values[0].clone()
-        values[below] = 0
-        values[equal] = 0
-        values[0] = first
-    return flat.view_as(fused)
+    limit = flat.kthvalue(count, 1, keepdim=True).values
+    below, equal = flat < limit, flat == limit
+    gone = below | (equal & (equal.cumsum(1) <= count - below.sum(1, keepdim=True)))
+    gone[:, 0] = False
+    return flat.masked_fill(gone, 0).view_as(fused)
 
 
-def step(row: Tensor, blocks: Iterable[Tensor], convention: str) -> Tensor:
-    r"""One layer down: :math:`v \hat A`.
-
-    Args:
-        row: (batch, tokens) float64.
-        blocks: the layer's fused matrix, blocks of rows in order: (batch, q, tokens).
-        convention: see `AttentionRollout`.
-    """
-    out = torch.zeros_like(row)
-    sums = []
-    start = 0
-    for block in blocks:
-        here = slice(start, start + block.shape[1])
-        total = block.sum(-1, dtype=torch.float64) + 1
-        share = row[:, here] / total if convention == "paper" else row[:, here] / 2
-        out += torch.einsum("bq,bqk->bk", share.to(block.dtype), block)
-        out[:, here] += share
-        sums.append(total / 2)
-        start = here.stop
-    return out if convention == "paper" else out / torch.cat(sums, 1)
-
-
-def _fused(kept: list[Tensor] | Attention, fusion: str) -> Iterator[Tensor]:
-    if isinstance(kept, list):
-        return iter(kept)
-    return (fuse(rows.weights, fusion) for rows in kept.blocks())
-
-
-def _start(spec: ModelSpec, layer: AttentionLayer, like: Tensor) -> Tensor:
+def _start(spec: ModelSpec, layer: AttentionLayer, kept: Tensor | Attention) -> Tensor:
     """The row that the descent begins with: CLS, or the mean over patches where there is none."""
-    row = torch.zeros(len(like), layer.keys, dtype=torch.float64, device=like.device)
+    count = len(kept if isinstance(kept, Tensor) else kept.images)
+    row = torch.zeros(count, layer.keys, dtype=torch.float64, device=kept.device)
     if layer.prefix and "cls" in spec.prefix:
         row[:, spec.prefix.index("cls")] = 1
     else:
@@ -245,6 +274,6 @@ def _start(spec: ModelSpec, layer: AttentionLayer, like: Tensor) -> Tensor:
     return row
 
 
-def _chain(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
-    yield first
-    yield from rest
+def _places(seen: AttentionRows) -> slice:
+    """Places of the rows' images in their batch."""
+    return slice(seen.images.start - seen.batch.start, seen.images.stop - seen.batch.start)

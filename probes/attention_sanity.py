@@ -28,6 +28,7 @@ class _State:
     spec: ModelSpec
     stages: list[str] = field(default_factory=list)
     maps: dict[int, np.ndarray] = field(default_factory=dict)  # image -> (stage, row, column), the original first
+    vector: str = ""  # what stands for the images, where a similarity is explained
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class AttentionSanity(Probe):
             ``similarity``, or ``top-or-similarity``, which is the latter for a model without a classifier.
         of: the image to be similar to; only with ``similarity`` and ``top-or-similarity``.
         seed: of the random weights.
+        pool: what stands for an image in a similarity: ``head`` (what the classifier reads, or what timm pools),
+            ``cls``, ``mean`` (over the patch tokens), or ``card`` (of these the one that stands for an image in this
+            model, see `probes.core.targets.vector`).
 
     Returns:
         ``correlation`` (image, stage): Spearman's, −1 to 1, over the map's cells; NaN where a map vanished.
@@ -68,12 +72,13 @@ class AttentionSanity(Probe):
     target: str = "top"
     of: targets.Of | None = None
     seed: int = 0
+    pool: str = "head"
     title: ClassVar[str] = "Sanity checks"
     reads: ClassVar[frozenset[str]] = frozenset({"batch"})
 
     def __post_init__(self) -> None:
         one_of("map", self.map, KINDS)
-        targets.check(self.target, self.of)
+        targets.check(self.target, self.of, self.pool)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}.")
 
@@ -93,6 +98,7 @@ class AttentionSanity(Probe):
     def update(self, state: _State, seen: Batch) -> _State:
         """Draw the maps of a batch at every stage, from a copy that is randomised step by step."""
         target = self._target(seen.adapter)
+        state.vector = target.readout(seen.adapter) if target.reference is not None else ""
         with torch.no_grad(), full_precision(seen.adapter):
             settled = target.fixed(target.score(seen.adapter, seen.inputs).classes) if self.map in METHODS else target
         with seen.adapter.lock, torch.inference_mode(False):
@@ -110,11 +116,11 @@ class AttentionSanity(Probe):
         return state
 
     def _target(self, adapter: Adapter) -> targets.Target:
-        return targets.resolve(adapter, self.target, self.of) if self.map in METHODS else targets.Target()
+        return targets.resolve(adapter, self.target, self.of, self.pool) if self.map in METHODS else targets.Target()
 
     def merge(self, a: _State, b: _State) -> _State:
         """Maps of both."""
-        return _State(a.spec, a.stages or b.stages, a.maps | b.maps)
+        return _State(a.spec, a.stages or b.stages, a.maps | b.maps, a.vector or b.vector)
 
     def compute(self, state: _State) -> xr.Dataset:
         """Correlate every stage with the intact network."""
@@ -137,6 +143,7 @@ class AttentionSanity(Probe):
                 "target": targets.meant(state.spec, self.target),
                 "seed": self.seed,
                 "n": len(images),
+                **({"vector": state.vector} if state.vector else {}),
             },
         )
 

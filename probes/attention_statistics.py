@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
-from probes.core.attention import AttentionRows
+from probes.core.attention import AttentionRows, row_dot
 from probes.core.base import Probe, layer_coordinates
 from probes.core.moments import Moments, by_layer, images, merge
 
@@ -26,19 +26,13 @@ UNITS = {
 }
 
 
-CANCELS = 0.01
-"""Where patches receive less than this, sums over them are formed directly and not as differences."""
-
-
 @dataclass
 class _Open:
-    """Sums over the query rows of a batch that have come so far."""
+    """Sums over the query rows of some images that have come so far."""
 
     rows: int
-    entropy: Tensor  # (image, head)
-    masses: Tensor  # (image, head, token type)
+    sums: Tensor  # (image, :, head): entropy, Σ Â log Â, patch mass, mass of the kinds of prefix tokens there are
     columns: Tensor  # (image, head, patch): sum of renormalised rows
-    negentropy: Tensor  # (image, head): sum over rows of Σ Â log Â
 
 
 @dataclass
@@ -86,17 +80,23 @@ class AttentionStatistics(Probe):
         return _State(spec)
 
     def update(self, state: _State, seen: AttentionRows) -> _State:
-        """Add a block of query rows; close the batch with its last row."""
-        layer = state.spec.layers[seen.layer]
+        """Add a block of query rows; close its images with their last row."""
+        index, layer = seen.layer, state.spec.layers[seen.layer]
         block = _sums(layer, seen, state.spec.prefix)
         before = state.open.pop(seen.layer, None)
         if before is not None:
             block = _Open(*(getattr(before, name) + getattr(block, name) for name in vars(block)))
-        if int(seen.queries[-1]) + 1 < layer.queries:
+        if not seen.ends(layer):
             state.open[seen.layer] = block
             return state
-        values = _close(layer, block)
-        state.moments[seen.layer] = state.moments.get(seen.layer, Moments()) + Moments.of(values)
+
+        rows, names = block.rows, state.spec.prefix
+
+        def add(reduced: np.ndarray) -> None:
+            values = Moments.of(_values(layer, names, rows, reduced))
+            state.moments[index] = state.moments.get(index, Moments()) + values
+
+        seen.send(_reduced(block), add)
         return state
 
     def merge(self, a: _State, b: _State) -> _State:
@@ -122,43 +122,62 @@ class AttentionStatistics(Probe):
 def _sums(layer: AttentionLayer, seen: AttentionRows, prefix_names: tuple[str, ...]) -> _Open:
     """Sum over the patch queries of one block; over the only query where a layer has one."""
     prefix = layer.prefix
-    first = 0 if layer.queries == 1 else int((seen.queries < prefix).sum())
+    first = 0 if layer.queries == 1 else seen.before(prefix)
     weights = seen.weights[:, :, first:]
-    entropy = seen.entropy()[:, :, first:].double()
-    inside = weights[..., prefix:]
+    inside, special = weights[..., prefix:], weights[..., :prefix]
     mass = inside.sum(-1)
-    special = weights[..., :prefix]
-    names = prefix_names if prefix else ()
-    kinds = [
-        special[..., [i for i, name in enumerate(names) if name.startswith(kind)]].double().sum((2, 3))
-        for kind in ("cls", "dist", "reg")
-    ]
-    # Σ Â log Â = (Σ A log A over patches) / mass − log mass, and Σ A log A over patches = −H − Σ A log A over prefix
-    outside = torch.special.entr(special).double().sum(-1)
-    floor = torch.finfo(mass.dtype).tiny
-    safe = mass.clamp_min(floor)
-    if float(mass.min()) > CANCELS:
-        negentropy = (outside - entropy) / safe - safe.double().log()
-    else:  # the difference above would lose its digits
-        negentropy = -torch.special.entr(inside / safe.unsqueeze(-1)).sum(-1).double()
+    safe = mass.clamp_min(torch.finfo(mass.dtype).tiny)
+    # log A = s − Z with scores s and log normaliser Z, so H = Z − Σ A s and Σ Â log Â = Σ A s / m − Z − log m, with the
+    # second sum over patches and m their mass: nothing small is left over from large terms, however small m is
+    if seen.scores is None:
+        normaliser = torch.zeros_like(mass)
+        scored, scored_special = (-torch.special.entr(part.clamp_min(0)).sum(-1) for part in (inside, special))
+    else:
+        scores = seen.scores[:, :, first:]
+        normaliser = scores.amax(-1) - weights.amax(-1).log()
+        scored = row_dot(inside, scores[..., prefix:])
+        scored_special = (special * scores[..., :prefix]).sum(-1)
+    entropy = normaliser - scored - scored_special
+    negentropy = (scored / safe - normaliser - safe.log()).clamp(-log(inside.shape[-1]), 0)
+    kinds = [_of_kind(special, columns) for columns in _kinds(prefix_names if prefix else ()).values()]
     return _Open(
         rows=weights.shape[2],
-        entropy=entropy.sum(-1),
-        masses=torch.stack([*kinds, mass.double().sum(-1)], -1),
+        sums=torch.stack([entropy, negentropy, mass, *kinds], 1).sum(-1, dtype=torch.float64),
         columns=((1 / safe).unsqueeze(2) @ weights).squeeze(2)[..., prefix:].double(),  # a slice would be copied
-        negentropy=negentropy.sum(-1),
     )
 
 
-def _close(layer: AttentionLayer, sums: _Open) -> np.ndarray:
-    """Values of every image: (image, variable, head) in the order of `UNITS`."""
-    n = sums.rows
-    entropy = sums.entropy / n if layer.is_distribution else sums.entropy * torch.nan
-    p = sums.columns / n
-    marginal = torch.special.entr(p).sum(-1)
-    defined = n > 1 and layer.is_distribution and layer.kind != "window"
-    information = (sums.negentropy / n + marginal).clamp_min(0)
-    nmi = information / (log(n) * marginal).sqrt() if defined else information * torch.nan
-    masses = sums.masses / n
-    columns = [entropy, entropy / log(layer.reach), nmi, *masses.unbind(-1)]
-    return torch.stack(columns, 1).cpu().numpy()
+def _kinds(names: tuple[str, ...]) -> dict[int, slice]:
+    """Where the prefix tokens of every kind there is lie, side by side; the kinds by their place in `UNITS`."""
+    found = {}
+    for place, kind in enumerate(("cls", "dist", "reg")):
+        columns = [i for i, name in enumerate(names) if name.startswith(kind)]
+        if columns:
+            found[place] = slice(columns[0], columns[-1] + 1)
+    return found
+
+
+def _of_kind(special: Tensor, columns: slice) -> Tensor:
+    """Attention on prefix tokens of one kind: (image, head, q)."""
+    only = columns.stop - columns.start == 1
+    return special[..., columns.start] if only else special[..., columns].sum(-1)
+
+
+def _reduced(sums: _Open) -> Tensor:
+    """What leaves the device: the entropy of p, then the sums: (image, :, head)."""
+    marginal = torch.special.entr(sums.columns / sums.rows).sum(-1)
+    return torch.cat([marginal.unsqueeze(1), sums.sums], 1)
+
+
+def _values(layer: AttentionLayer, names: tuple[str, ...], n: int, reduced: np.ndarray) -> np.ndarray:
+    """Values of every image over n rows: (image, variable, head) in the order of `UNITS`."""
+    marginal, reduced = reduced[:, 0], reduced[:, 1:] / n
+    entropy = reduced[:, 0] if layer.is_distribution else np.full_like(marginal, np.nan)
+    nmi = np.full_like(marginal, np.nan)
+    if n > 1 and layer.is_distribution and layer.kind != "window":
+        information = (reduced[:, 1] + marginal).clip(0)
+        np.divide(information, np.sqrt(log(n) * marginal), out=nmi, where=marginal > 0)
+    masses = [np.zeros_like(marginal) for _ in range(3)]
+    for i, place in enumerate(_kinds(names if layer.prefix else ())):
+        masses[place] = reduced[:, 3 + i]
+    return np.stack([entropy, entropy / log(layer.reach), nmi, *masses, reduced[:, 2]], 1)

@@ -1,7 +1,7 @@
 """CKA: how alike two layers represent the same images, within a model and between two."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from model_zoo.adapter import ModelSpec
 from probes.core.base import PairProbe, one_of
 from probes.core.capture import Tokens
-from probes.core.hsic import Sums, ratio_of, u_centred_gram
+from probes.core.hsic import Sums, gram, ratio_of, u_centred, u_centred_gram
 
 FEWEST = 4
 KINDS = {"blocks": ("resid_post",), "all": ("embed", "attn_out", "mlp_out", "resid_post")}
@@ -42,8 +42,10 @@ class CKA(PairProbe):
     grow with the number of images; the features of one unfinished minibatch are.
 
     Args:
-        representation: ``tokens`` (every token of an image, prefix tokens too, as one long vector), ``cls`` or
-            ``mean`` (over patch tokens).
+        representation: ``tokens`` (every token of an image, prefix tokens too, as one long vector), ``cls``,
+            ``mean`` (over patch tokens), or ``card``: of the last two the one that stands for an image in each model,
+            ``ModelSpec.features``. Where CLS joins after the blocks (CaiT) that is the mean, too. ``used_a`` and
+            ``used_b`` of the attributes say what was taken.
         points: ``blocks`` (block outputs) or ``all`` (also what enters the first block, and what every attention and
             MLP puts out, before it is added to the residual stream).
         minibatch: images of a minibatch, in the order of the run whatever the size of the forward passes. A last one
@@ -68,7 +70,7 @@ class CKA(PairProbe):
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
 
     def __post_init__(self) -> None:
-        one_of("representation", self.representation, ("tokens", "cls", "mean"))
+        one_of("representation", self.representation, ("tokens", "cls", "mean", "card"))
         one_of("points", self.points, tuple(KINDS))
         if not FEWEST <= self.minibatch <= 4096:
             raise ValueError(f"minibatch is {self.minibatch!r}; it must be from {FEWEST} to 4096 images.")
@@ -76,10 +78,9 @@ class CKA(PairProbe):
     def undefined(self, spec: ModelSpec) -> str | None:
         """Models whose blocks are not known, and CLS where there is none."""
         if not self.taps(spec):
-            return f"the blocks of {spec.name} are not known here, so no layer can be read"
-        early = spec.layers[0].prefix if spec.layers else 0
-        if self.representation == "cls" and not ("cls" in spec.prefix and early):
-            return f"{spec.name} has no class token in its blocks; choose tokens or mean"
+            return "the blocks of this model are not known here, so no layer can be read"
+        if self.representation == "cls" and not _has_cls(spec):
+            return "this model has no class token in its blocks; choose tokens or mean"
         return None
 
     def taps(self, spec: ModelSpec) -> tuple[str, ...]:
@@ -97,28 +98,43 @@ class CKA(PairProbe):
         """Hold a point's features until their minibatch is complete, then keep its Gram matrix."""
         if seen.images != state.latest:
             state.latest, state.fresh = seen.images, {}
-        vectors = self._represent(state.spec, seen)
-        for number in sorted({image // self.minibatch for image in seen.images}):
-            held = state.features.setdefault((number, seen.point), {})
-            held |= {i: v for i, v in zip(seen.images, vectors, strict=True) if i // self.minibatch == number}
-            if len(held) < self.minibatch:  # the model may write over its activations before the rest comes
-                state.features[number, seen.point] = {i: v.clone() if i in seen.images else v for i, v in held.items()}
-        return self._close(state)
+        vectors, point = self._represent(state.spec, seen), seen.point
+        numbers = sorted({image // self.minibatch for image in seen.images})
+        if any(len(state.features.get((n, point), {})) + self._share(n, seen.images) < self.minibatch for n in numbers):
+            vectors = vectors.clone()  # the model may write over its activations before the rest comes
+        parts = dict(zip(seen.images, vectors.unbind(), strict=True))
+        for number in numbers:
+            held = state.features.setdefault((number, point), {})
+            held |= {image: vector for image, vector in parts.items() if image // self.minibatch == number}
+            if len(held) == self.minibatch:
+                seen.send(gram(state.features.pop((number, point))), partial(self._add, state, number, point))
+        return state
+
+    def _share(self, number: int, images: range) -> int:
+        """How many of the images are of a minibatch."""
+        return sum(image // self.minibatch == number for image in images)
 
     def _represent(self, spec: ModelSpec, seen: Tokens) -> Tensor:
-        if self.representation == "cls":
+        used = self._used(spec)
+        if used == "cls":
             vectors = seen.values[:, spec.prefix.index("cls")]
         else:
-            vectors = seen.patches if self.representation == "mean" else seen.values
+            vectors = seen.patches if used == "mean" else seen.values
         vectors = vectors if vectors.dtype == torch.float64 else vectors.float()
-        return vectors.mean(1) if self.representation == "mean" else vectors.flatten(1)
+        return vectors.mean(1) if used == "mean" else vectors.flatten(1)
+
+    def _used(self, spec: ModelSpec) -> str:
+        """What is read of a model: ``tokens``, ``cls`` or ``mean``."""
+        if self.representation != "card":
+            return self.representation
+        return "cls" if spec.features == "cls" and _has_cls(spec) else "mean"
+
+    def _add(self, state: _State, number: int, point: str, values: np.ndarray) -> None:
+        state.grams.setdefault(number, {})[point] = u_centred(values)
+        self._close(state)
 
     def _close(self, state: _State) -> _State:
-        """Turn complete sets of features into Gram matrices, and complete minibatches into sums."""
-        for (number, point), held in list(state.features.items()):
-            if len(held) == self.minibatch:
-                state.grams.setdefault(number, {})[point] = u_centred_gram(held)
-                del state.features[number, point]
+        """Turn complete minibatches into sums."""
         points = self.taps(state.spec)
         for number in [n for n, grams in state.grams.items() if len(grams) == len(points)]:
             grams = state.grams.pop(number)
@@ -130,6 +146,8 @@ class CKA(PairProbe):
         """Add the sums; minibatches that were spread over both are completed."""
         features = {k: a.features.get(k, {}) | b.features.get(k, {}) for k in a.features | b.features}
         grams = {n: a.grams.get(n, {}) | b.grams.get(n, {}) for n in a.grams | b.grams}
+        for number, point in [key for key, held in features.items() if len(held) == self.minibatch]:
+            grams.setdefault(number, {})[point] = u_centred_gram(features.pop((number, point)))
         return self._close(_State(a.spec, a.sums + b.sums, features=features, grams=grams))
 
     def _rest(self, state: _State) -> dict[int, np.ndarray]:
@@ -144,8 +162,7 @@ class CKA(PairProbe):
     def compute(self, state: _State) -> xr.Dataset:
         """CKA of every two layers of the model."""
         sums = sum((Sums.of(g, g) for g in self._rest(state).values()), state.sums)
-        points = self.taps(state.spec)
-        return self._dataset(sums, _held(state), points, points)
+        return self._dataset(sums, _held(state), state.spec, state.spec)
 
     def init_pair(self, a: _State, b: _State) -> Sums:
         """Nothing compared."""
@@ -163,9 +180,10 @@ class CKA(PairProbe):
         """CKA of every layer of one model with every layer of the other."""
         left, right = self._rest(a), self._rest(b)
         sums = sum((Sums.of(left[n], right[n]) for n in left.keys() & right.keys()), pair)
-        return self._dataset(sums, _held(a), self.taps(a.spec), self.taps(b.spec))
+        return self._dataset(sums, _held(a), a.spec, b.spec)
 
-    def _dataset(self, sums: Sums, held: int, points_a: Sequence[str], points_b: Sequence[str]) -> xr.Dataset:
+    def _dataset(self, sums: Sums, held: int, a: ModelSpec, b: ModelSpec) -> xr.Dataset:
+        points_a, points_b = self.taps(a), self.taps(b)
         if not sums.minibatches:
             return xr.Dataset(attrs={"undefined": f"CKA needs at least {FEWEST} images, and {held} came"})
         constant = sorted({p for p, own in zip(points_a, sums.own_a, strict=True) if own == 0}
@@ -179,6 +197,7 @@ class CKA(PairProbe):
             "dropped": max(held - sums.images, 0),
         }
         attrs |= {"representation": self.representation, "constant": constant}
+        attrs |= {"used_a": self._used(a), "used_b": self._used(b)}
         layers = ("layer_a", "layer_b")
         return xr.Dataset(
             {
@@ -193,6 +212,11 @@ class CKA(PairProbe):
             },
             attrs=attrs,
         )
+
+
+def _has_cls(spec: ModelSpec) -> bool:
+    """Whether the blocks' outputs have a class token."""
+    return "cls" in spec.prefix and bool(spec.layers and spec.layers[0].prefix)
 
 
 def _held(state: _State) -> int:

@@ -29,8 +29,9 @@ class EmbeddingSimilarity(Probe):
     with :math:`z` one vector for an image after each block, and after the final norm where the model has one.
 
     Args:
-        pool: ``cls`` (the class token), ``mean`` (over the patch tokens) or ``logits`` (the classifier's output, a
-            single layer). Where a layer has no class token, ``cls`` is answered by the mean; ``pool_used`` says so.
+        pool: ``cls`` (the class token), ``mean`` (over the patch tokens), ``card`` (of the two the one that stands for
+            an image in this model, ``ModelSpec.features``) or ``logits`` (the classifier's output, a single layer).
+            Where a layer has no class token, ``cls`` is answered by the mean; ``pool_used`` says so.
         layers: ``all``, or separated by commas: indices over the blocks and then the final norm, ``last``, or relative
             depths over the blocks, of which 1.0 is ``last``, see `probes.core.layers`.
 
@@ -52,17 +53,17 @@ class EmbeddingSimilarity(Probe):
     reads: ClassVar[frozenset[str]] = frozenset({"tokens"})
 
     def __post_init__(self) -> None:
-        one_of("pool", self.pool, ("cls", "mean", "logits"))
+        one_of("pool", self.pool, ("cls", "mean", "card", "logits"))
         check_layers(self.layers)
 
     def undefined(self, spec: ModelSpec) -> str | None:
         """Logits without a classifier, layers that there are not."""
         every = self._every(spec)
         if not every:
-            return f"{spec.name} has no classifier, so no logits" if self.pool == "logits" else _unread(spec)
+            return "this model has no classifier, so no logits" if self.pool == "logits" else _unread(spec)
         beyond = [index for index in self._indices(spec) if index >= len(every)]
         if beyond:
-            return f"{spec.name} has {len(every)} layers here, from 0: there is no layer {beyond[0]}"
+            return f"this model has {len(every)} layers here, from 0: there is no layer {beyond[0]}"
         return None
 
     def _every(self, spec: ModelSpec) -> list[str]:
@@ -85,9 +86,10 @@ class EmbeddingSimilarity(Probe):
 
     def update(self, state: _State, seen: Tokens) -> _State:
         """Pool the tokens of every image to one vector."""
-        if self.pool == "logits":
+        pool = state.spec.features if self.pool == "card" else self.pool
+        if pool == "logits":
             used, vectors = "logits", seen.values[:, 0]
-        elif self.pool == "cls" and seen.prefix and "cls" in state.spec.prefix:
+        elif pool == "cls" and seen.prefix and "cls" in state.spec.prefix:
             used, vectors = "cls", seen.values[:, state.spec.prefix.index("cls")]
         else:
             used, vectors = "mean", seen.patches.double().mean(1)
@@ -135,4 +137,4 @@ def cosine(vectors: np.ndarray) -> np.ndarray:
 
 
 def _unread(spec: ModelSpec) -> str:
-    return f"the blocks of {spec.name} are not known here, so no layer can be read"
+    return "the blocks of this model are not known here, so no layer can be read"

@@ -64,8 +64,8 @@ class LogitLens(Probe):
     def undefined(self, spec: ModelSpec) -> str | None:
         """Models without a classifier."""
         if not spec.classes:
-            return f"{spec.name} has no classifier, so its tokens cannot be classified"
-        return None if self.taps(spec) else f"the blocks of {spec.name} are not known here, so no layer can be read"
+            return "this model has no classifier, so its tokens cannot be classified"
+        return None if self.taps(spec) else "the blocks of this model are not known here, so no layer can be read"
 
     def taps(self, spec: ModelSpec) -> tuple[str, ...]:
         """Every block's output."""
@@ -99,7 +99,7 @@ class LogitLens(Probe):
         """Lay the classes out over layers and patches, padded to the largest grid."""
         points = self.taps(state.spec)
         if state.head is None:
-            return xr.Dataset(attrs={"undefined": f"the classifier of {state.spec.name} does not read single tokens"})
+            return xr.Dataset(attrs={"undefined": "the classifier of this model does not read single tokens"})
         images = sorted({image for image, _ in state.found})
         ranks = min(self.ranks, state.spec.classes)
         height, width = (max((grid[i] for grid in state.grids.values()), default=0) for i in (0, 1))

@@ -81,7 +81,7 @@ class PatchFilters(Probe):
         from sklearn.decomposition import PCA
 
         if state.weight is None:
-            return xr.Dataset(attrs={"undefined": f"{state.spec.name} has no convolution that reads the image"})
+            return xr.Dataset(attrs={"undefined": "this model has no convolution that reads the image"})
         weight = state.weight.numpy()
         shape = weight.shape[1:]
         flat = weight.reshape(len(weight), -1)

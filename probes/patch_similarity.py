@@ -88,10 +88,10 @@ class PatchSimilarity(Probe):
                 return reason
         elif not self.taps(spec):
             if not any(point.startswith(f"{self.facet}.") for point in spec.points):
-                return f"{spec.name} has no layer whose {self.facet} vectors can be read for every patch; choose token"
-            return f"layer {self.layer} of {spec.name} has no {self.facet} vectors that can be read; choose another"
+                return f"this model has no layer whose {self.facet} vectors can be read for every patch; choose token"
+            return f"layer {self.layer} of this model has no {self.facet} vectors that can be read; choose another"
         if spec.is_transformer and self._query().patch and self._query().patch_of(spec.grid) is None:
-            return f"{spec.name} has {spec.grid[0]}×{spec.grid[1]} patches: there is no patch {self.query}"
+            return f"this model has {spec.grid[0]}×{spec.grid[1]} patches: there is no patch {self.query}"
         return None
 
     def taps(self, spec: ModelSpec) -> tuple[str, ...]:

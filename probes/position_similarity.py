@@ -64,7 +64,7 @@ class PositionSimilarity(Probe):
     def undefined(self, spec: ModelSpec) -> str | None:
         """Networks without patches."""
         if not spec.is_transformer:
-            return f"{spec.name} is convolutional: it has no position embedding, it knows positions by its padding"
+            return "this model is convolutional: it has no position embedding, it knows positions by its padding"
         return None
 
     def init(self, spec: ModelSpec) -> _State:
@@ -103,7 +103,7 @@ class PositionSimilarity(Probe):
     def compute(self, state: _State) -> xr.Dataset:
         """Lay the positions out on the grid."""
         if state.values is None:
-            reason = f"{state.spec.name} has no table, rotary embedding or bias of positions that can be read by itself"
+            reason = "this model has no table, rotary embedding or bias of positions that can be read by itself"
             return xr.Dataset(attrs={"undefined": reason})
         height, width = state.grid
         values = state.values.float().cpu().numpy().reshape(height, width, height, width)

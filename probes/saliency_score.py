@@ -12,11 +12,12 @@ from probes.core.base import Probe, one_of
 from probes.core.capture import Batch
 from probes.core.perturbation import FILLS, curves, random_orders
 from probes.core.relevance import METHODS
-from probes.core.saliency import MAPS, coverage, maps_of, overlap, trapezoid, undefined
+from probes.core.saliency import MAPS, baselines, coverage, maps_of, overlap, trapezoid, undefined
 
-RANDOM_ORDERS = 3
+RANDOM_ORDERS = 2
 SEED = 0
 OVERLAP = ("iou", "pointing", "mass_inside")
+BASELINES = ("uniform", "centre")
 CURVES = ("deletion", "insertion")
 
 
@@ -25,6 +26,7 @@ class _State:
     spec: ModelSpec
     target: targets.Target | None = None
     numbers: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # image -> name -> (map, ...)
+    vector: str = ""  # what the curves compare, where they follow a similarity
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,24 @@ class SaliencyScore(Probe):
         target: whose answer the curves follow, and what relevance explains: ``top``, a class, ``similarity``, or
             ``top-or-similarity``, which is the latter for a model without a classifier.
         of: the image to be similar to; only with ``similarity`` and ``top-or-similarity``.
-        steps: points of the deletion and insertion curves after the first; 0 for no curves, which cost two forward
-            passes a point and map.
+        head: with ``heads``, the one head that is scored, from 0; None for all.
+        steps: points of the deletion and insertion curves after the first; 0 for no curves. An image takes
+            `curve_passes` forward passes.
         fill: what stands where a patch is missing: the ``blur`` red image or its ``mean`` colour.
+        pool: what stands for an image in a similarity: ``head`` (what the classifier reads, or what timm pools),
+            ``cls``, ``mean`` (over the patch tokens), or ``card`` (of these the one that stands for an image in this
+            model, see `probes.core.targets.vector`).
 
     Returns:
         (image, head), or (image) for one map an image; 0 to 1, NaN without a true mask:
         ``iou``; ``pointing`` (1 if the highest patch's centre lies on the object); ``mass_inside``. Chance levels:
-        ``area`` (image), the object's share of the crop, is what an even map's ``mass_inside`` would be.
+        ``area`` (image), the object's share of the crop, is what an even map's ``mass_inside`` would be, and
+        ``uniform_*`` and ``centre_*`` (image) are the three numbers of uniform attention and of a Gaussian in the
+        middle of the input (`probes.core.saliency.baselines`).
         ``deletion_auc`` (low is good) and ``insertion_auc`` (high is good), with ``deletion`` and ``insertion`` over
-        ``fraction``, and ``*_random_auc`` (image), the mean of three random orders. They follow the probability of the
-        class; of models without a classifier the cosine to the intact image's embedding (attribute ``curve_of``).
+        ``fraction``, and ``*_random_auc`` (image), the mean of two random orders, the same for both: insertion takes
+        an order from its end, which gives deletion's pictures. They follow the probability of the class; of models
+        without a classifier the cosine to the intact image's embedding (attributes ``curve_of`` and ``vector``).
         ``rank`` (head): 1 is the head with the highest mean IoU.
 
     Note:
@@ -75,13 +84,17 @@ class SaliencyScore(Probe):
     of: targets.Of | None = None
     steps: int = 8
     fill: str = "blur"
+    pool: str = "head"
+    head: int | None = None
     title: ClassVar[str] = "Saliency score"
     reads: ClassVar[frozenset[str]] = frozenset({"batch"})
 
     def __post_init__(self) -> None:
         one_of("map", self.map, MAPS)
         one_of("fill", self.fill, FILLS)
-        targets.check(self.target, self.of)
+        targets.check(self.target, self.of, self.pool)
+        if self.head is not None and (self.map != "heads" or self.head < 0):
+            raise ValueError(f"head is {self.head} with the map {self.map}; a head from 0 goes with map=heads.")
         if not 0 < self.tau <= 1:
             raise ValueError(f"tau is {self.tau}; it must be above 0 and at most 1.")
         if self.steps != 0 and not 2 <= self.steps <= 256:
@@ -107,8 +120,18 @@ class SaliencyScore(Probe):
         """Score a batch."""
         if state.target is None:
             resolvable = self.target != "top" or state.spec.classes
-            state.target = targets.resolve(seen.adapter, self.target, self.of) if resolvable else targets.Target()
+            state.target = (
+                targets.resolve(seen.adapter, self.target, self.of, self.pool)
+                if resolvable
+                else targets.Target(pool=targets.vector(seen.adapter, self.pool))
+            )
+            if state.target.reference is not None or not state.spec.classes:
+                state.vector = state.target.readout(seen.adapter)
         maps = maps_of(seen, self.map, state.target)
+        if self.head is not None:
+            if self.head >= maps.shape[1]:
+                raise ValueError(f"head is {self.head}; the last layer has the heads 0 to {maps.shape[1] - 1}.")
+            maps = maps[:, [self.head]]
         for i, image in enumerate(seen.images):
             state.numbers[image] = self._overlap(maps[i], seen, i)
         if self.steps:
@@ -118,33 +141,37 @@ class SaliencyScore(Probe):
     def _overlap(self, maps: np.ndarray, seen: Batch, i: int) -> dict[str, np.ndarray]:
         given = seen.masks[i] if len(seen.masks) else None
         if given is None:
-            return {name: np.full(len(maps), np.nan) for name in OVERLAP} | {"area": np.array(np.nan)}
+            unknown = ("area", *(f"{of}_{name}" for of in BASELINES for name in OVERLAP))
+            return {name: np.full(len(maps), np.nan) for name in OVERLAP} | dict.fromkeys(unknown, np.array(np.nan))
         mask = np.asarray(given(), dtype=bool)
         geometry = seen.adapter.geometry(seen.originals[i].size)
-        scores = [overlap(values, mask, geometry, self.tau) for values in maps]
-        area = coverage(mask, geometry, maps.shape[1:]).mean()
-        return {name: np.array([getattr(s, name) for s in scores]) for name in OVERLAP} | {"area": np.array(area)}
+        covered = coverage(mask, geometry, maps.shape[1:])
+        scores = [overlap(values, mask, geometry, self.tau, covered) for values in maps]
+        chance = baselines(mask, geometry, covered, self.tau)
+        return (
+            {name: np.array([getattr(s, name) for s in scores]) for name in OVERLAP}
+            | {f"{of}_{name}": np.array(getattr(chance[of], name)) for of in BASELINES for name in OVERLAP}
+            | {"area": np.array(covered.mean())}
+        )
 
     def _curves(self, state: _State, maps: np.ndarray, seen: Batch) -> None:
         assert state.target is not None
-        chance = random_orders(seen, maps.shape[2:], RANDOM_ORDERS, SEED)
-        both = np.concatenate([maps, chance], 1)
-        found = curves(seen, both, state.target, steps=self.steps, fill=self.fill)
-        count = maps.shape[1]
-        for name, values in zip(CURVES, found, strict=True):
-            for i, image in enumerate(seen.images):
-                state.numbers[image][name] = values[i, :count]
-                state.numbers[image][f"{name}_auc"] = trapezoid(values[i, :count])
-                state.numbers[image][f"{name}_random_auc"] = trapezoid(values[i, count:]).mean()
+        orders = random_orders(seen, maps.shape[2] * maps.shape[3], RANDOM_ORDERS, SEED)
+        deletion, insertion, chance = curves(seen, maps, orders, state.target, steps=self.steps, fill=self.fill)
+        for i, image in enumerate(seen.images):
+            for name, values in zip(CURVES, (deletion[i], insertion[i]), strict=True):
+                state.numbers[image][name] = values
+                state.numbers[image][f"{name}_auc"] = trapezoid(values)
+                state.numbers[image][f"{name}_random_auc"] = trapezoid(chance[i]).mean()
 
     def merge(self, a: _State, b: _State) -> _State:
         """Scores of both."""
-        return _State(a.spec, a.target or b.target, a.numbers | b.numbers)
+        return _State(a.spec, a.target or b.target, a.numbers | b.numbers, a.vector or b.vector)
 
     def compute(self, state: _State) -> xr.Dataset:
         """Stack the scores and rank the heads."""
         images = sorted(state.numbers)
-        several = self.map == "heads"
+        several = self.map == "heads" and self.head is None
         units = {"pointing": "hit or miss"} | dict.fromkeys(
             ("deletion_auc", "insertion_auc", *CURVES), _curve_of(self, state)
         )
@@ -167,8 +194,20 @@ class SaliencyScore(Probe):
             coordinates["head"] = np.arange(heads)
             variables["rank"] = ("head", _ranks(variables["iou"][1]), {"units": "1 is best"})
         masks = int(np.isfinite(variables["area"][1]).sum())
-        attrs = {"map": self.map, "tau": self.tau, "fill": self.fill, "masks": masks, "n": len(images)}
-        return xr.Dataset(variables, coords=coordinates, attrs=attrs | {"curve_of": _curve_of(self, state)})
+        attrs: dict[str, object] = {
+            "map": self.map,
+            "tau": self.tau,
+            "fill": self.fill,
+            "masks": masks,
+            "n": len(images),
+        }
+        attrs |= {"curve_of": _curve_of(self, state)} | ({"vector": state.vector} if state.vector else {})
+        return xr.Dataset(variables, coords=coordinates, attrs=attrs)
+
+
+def curve_passes(steps: int) -> int:
+    """Forward passes an image that the curves of one map take, with the random orders and the map itself."""
+    return (steps - 1) * (len(CURVES) + RANDOM_ORDERS) + 3
 
 
 def _curve_of(probe: SaliencyScore, state: _State) -> str:

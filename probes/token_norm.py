@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import torch
 import xarray as xr
 
 from model_zoo.adapter import ModelSpec
@@ -58,7 +59,7 @@ class TokenNorm(Probe):
 
     def undefined(self, spec: ModelSpec) -> str | None:
         """Models whose blocks cannot be read."""
-        return None if self.taps(spec) else f"the blocks of {spec.name} are not known, so its tokens cannot be read"
+        return None if self.taps(spec) else "the blocks of this model are not known, so its tokens cannot be read"
 
     def taps(self, spec: ModelSpec) -> tuple[str, ...]:
         """The output of every block."""
@@ -70,11 +71,15 @@ class TokenNorm(Probe):
 
     def update(self, state: _State, seen: Tokens) -> _State:
         """Take in the norms of one block's output."""
-        norms = seen.values.double().norm(dim=-1).cpu().numpy()
         layer = int(seen.point.rpartition(".")[2])
-        for image, values in zip(seen.images, norms, strict=True):
-            state.prefix[image, layer] = values[: seen.prefix]
-            state.patches[image, layer] = values[seen.prefix :].reshape(seen.grid)
+        images, prefix, grid = seen.images, seen.prefix, seen.grid
+
+        def keep(norms: np.ndarray) -> None:
+            for image, values in zip(images, norms, strict=True):
+                state.prefix[image, layer] = values[:prefix]
+                state.patches[image, layer] = values[prefix:].reshape(grid)
+
+        seen.send(torch.linalg.vector_norm(seen.values, dim=-1, dtype=torch.float64), keep)
         return state
 
     def merge(self, a: _State, b: _State) -> _State:

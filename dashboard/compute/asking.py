@@ -14,8 +14,10 @@ from dashboard.state import models, precision
 from dashboard.state.selection import Selection
 from dashboard.state.visitors import visitor
 from model_zoo.adapter import Geometry, ModelSpec
+from model_zoo.catalog import CATALOG
 
 PATIENCE = 0.4
+"""Seconds in which quick work shows without a loading state; a model that must be loaded first is shown as coming."""
 
 Params = Mapping[str, Value]
 _Wanted = dict[str, dict[str, Request]]  # by model and name of the result
@@ -30,12 +32,14 @@ class Ask:
         params: its parameters, the same for all models: layers and queries are in terms that each resolves by itself.
         name: what the page calls the result; the probe's name unless it asks the same probe twice.
         pairs: it compares models with each other.
+        models: it is for these alone; for all who are asked unless given.
     """
 
     probe: str
     params: Params = field(default_factory=dict)
     name: str = ""
     pairs: bool = False
+    models: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -57,6 +61,8 @@ class ModelResult:
         message: why something is missing, in one sentence; empty when nothing is.
         waiting: something is on its way.
         reasons: probe to why its dataset is missing, for a page that asks for several that need not all be defined.
+        seconds: time an image of the slowest pass behind its results, 0 without any.
+        job: the work on what is missing.
     """
 
     model: str
@@ -68,6 +74,20 @@ class ModelResult:
     message: str = ""
     waiting: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    job: Job | None = None
+
+    @property
+    def doing(self) -> str:
+        """What is being done for it right now, a few words; empty when nothing is."""
+        match phase(self.job) if self.job is not None else "":
+            case "loading":
+                entry = CATALOG.get(self.model)
+                return f"loading {entry.parameters / 1e6:.0f} M parameters …" if entry else "loading …"
+            case "":
+                return ""
+            case other:
+                return f"{other} …"
 
 
 @dataclass(frozen=True)
@@ -154,7 +174,7 @@ def _wanted(asks: Sequence[Ask], models: Sequence[str], images: tuple[str, ...],
     wanted: _Wanted = {model: {} for model in models}
     for one in asks:
         params = tuple(sorted(one.params.items()))
-        for model in models:
+        for model in one.models or models:
             whom = tuple(models) if one.pairs else (model,)
             wanted[model][one.key] = Request(whom, images, one.probe, params, size)
     return wanted
@@ -166,7 +186,8 @@ def _fetch(requests: Sequence[Request]) -> dict[Request, Result | Failure | Job]
     stopped: frozenset[Request] = st.session_state.get("stopped", frozenset())
     asked = [request for request in requests if request not in stopped]
     st.session_state.setdefault("asked", []).extend(asked)
-    found = dict(results.store().fetch(asked, visitor(), PATIENCE))
+    new = any(results.store().spec(model) is None for request in asked for model in request.models)
+    found = dict(results.store().fetch(asked, visitor(), 0.0 if new else PATIENCE))
     for request in requests:
         found.setdefault(request, Failure("Stopped before it was done.", stopped=True))
     precision.remember(value.datasets for value in found.values() if isinstance(value, Result))
@@ -189,8 +210,9 @@ def _outcome(
     selection: Selection,
 ) -> Outcome:
     found = {request: everything[request] for row in wanted.values() for request in row.values()}
-    order = list(dict.fromkeys((*selection.models, *wanted)))
-    each = tuple(_model(model, row, found, models.colour(order.index(model))) for model, row in wanted.items())
+    order = dict.fromkeys((*selection.models, *wanted))
+    colours = models.colours(order, selection.colours)
+    each = tuple(_model(model, row, found, colours[model]) for model, row in wanted.items())
     pairs = {
         (a, b): value.datasets[f"{a}+{b}"]
         for value in found.values()
@@ -208,11 +230,13 @@ def _model(
     geometries: tuple[Geometry, ...] = ()
     datasets: dict[str, xr.Dataset] = {}
     reasons: dict[str, str] = {}
-    waiting = False
+    waiting, seconds = False, 0.0
+    job: Job | None = None
     for probe, request in row.items():
         value = found[request]
         if isinstance(value, Result):
             spec, geometries = value.specs[model], value.geometries[model]
+            seconds = max(seconds, value.seconds)
             dataset = value.datasets.get(model)
             if dataset is not None and "undefined" in dataset.attrs:
                 reasons[probe] = sentence(f"Not defined here: {dataset.attrs['undefined']}")
@@ -221,7 +245,7 @@ def _model(
         elif isinstance(value, Failure):
             reasons[probe] = value.sentence
         else:
-            waiting = True
+            waiting, job = True, value
     message = next(iter(reasons.values()), "")
     return ModelResult(
         model,
@@ -233,7 +257,16 @@ def _model(
         message,
         waiting and not message,
         reasons,
+        seconds,
+        job,
     )
+
+
+def phase(job: Job) -> str:
+    """What a job is at, in two or three words that hold for a while."""
+    if results.store().jobs.place(job):
+        return "waiting its turn"
+    return {"computing": "computing", "download": "downloading weights"}.get(job.stage, "loading")
 
 
 def drop_unasked() -> None:

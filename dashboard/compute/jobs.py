@@ -120,6 +120,7 @@ class Jobs:
         most_each_address: int = MOST_EACH_ADDRESS,
         explain: Sentence = lambda error: None,
     ) -> None:
+        self.workers = workers
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="job")
         self._most_waiting = most_waiting
         self._most_each_browser = most_each_browser

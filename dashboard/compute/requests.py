@@ -41,11 +41,13 @@ class Result:
         datasets: the probe's datasets by MODEL string; empty when no probe was asked for.
         specs: layout of each model.
         geometries: where each model's input lies in each image.
+        seconds: time an image of the pass that made it.
     """
 
     datasets: dict[str, xr.Dataset]
     specs: dict[str, ModelSpec]
     geometries: dict[str, tuple[Geometry, ...]]
+    seconds: float = 0.0
 
     @property
     def bytes(self) -> int:

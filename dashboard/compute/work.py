@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
@@ -83,12 +84,17 @@ def compute(group: Sequence[Request], job: Job) -> list[Result]:
             job.report(f"loading {reference(model).label}")
             whole = first.size == "uncropped"
             size = uncropped_size(*_native(model), gallery.size(first.images[0])) if whole else None
-            adapters[model] = stack.enter_context(zoo().lease(model, image_size=size, on_progress=job.report))
+            adapters[model] = stack.enter_context(
+                zoo().lease(reference(model), image_size=size, on_progress=job.report)
+            )
         datasets: dict[Request, dict[str, xr.Dataset]] = {}
+        seconds: dict[Request, float] = {}
         for one in passes([request for request in group if request.probe]):
+            began = time.monotonic()
             datasets |= _run(one, adapters, job)
+            seconds |= dict.fromkeys(one.requests, (time.monotonic() - began) / len(one.images))
         specs = {model: adapter.spec for model, adapter in adapters.items()}
-        return [Result(datasets.get(r, {}), specs, _geometries(adapters, r.images)) for r in group]
+        return [Result(datasets.get(r, {}), specs, _geometries(adapters, r.images), seconds.get(r, 0.0)) for r in group]
 
 
 def _run(one: Pass, adapters: Mapping[str, Adapter], job: Job) -> dict[Request, dict[str, xr.Dataset]]:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import streamlit as st
 
+from dashboard.controls.glossary import meaning
 from dashboard.state import link
 from dashboard.state.selection import Depth, Point, read_depth, read_head, read_point, write_depth, write_point
 from model_zoo.adapter import ModelSpec
+from model_zoo.layout import AttentionLayer
 
 LAST = Depth(1, 1)
 QUERY_TEXT = {"cls": "the CLS query", "mean": "the mean patch query", "patch": "the clicked patch"}
@@ -81,7 +83,7 @@ def layer(specs: Iterable[ModelSpec | None]) -> Depth:
             deepest,
             key=key,
             format=f"%d of {deepest}",
-            help="Layer 1 is the first block. A model of another depth shows the layer at the same relative depth.",
+            help=meaning("layer"),
             on_change=lambda: link.put("layer", write_depth(Depth(st.session_state[key], deepest))),
         )
     return chosen
@@ -103,7 +105,7 @@ def head(specs: Iterable[ModelSpec | None]) -> str:
         key="head_choice",
         format_func=lambda name: {"mean": "mean", "max": "maximum"}.get(name, f"head {name}"),
         width=150,
-        help="Heads have no order: head 3 of one model has nothing to do with head 3 of another.",
+        help=meaning("head", "Head 3 of one model has nothing to do with head 3 of another."),
         on_change=lambda: link.put("head", st.session_state["head_choice"]),
     )
     return linked
@@ -138,7 +140,11 @@ def query() -> tuple[str, Point | None]:
         list(QUERIES),
         key="query_choice",
         format_func=QUERIES.__getitem__,
-        help="Whose attention is shown. Click a patch in any picture to ask it; Escape goes back to CLS.",
+        help=meaning(
+            "query",
+            "Click a patch in any picture to ask it; Escape goes back to CLS. A layer without CLS shows the mean over "
+            "its patches, and says so.",
+        ),
         on_change=choose,
     )
     return chosen, point
@@ -147,6 +153,15 @@ def query() -> tuple[str, Point | None]:
 def asked(query: str, point: Point | None) -> str:
     """The query as a probe takes it, the same for every model: ``cls``, ``mean``, or a point of the image."""
     return query if point is None else f"@{write_point(point)}"
+
+
+def answering(layer: AttentionLayer, query: str) -> str:
+    """Which token answers in a layer without CLS where CLS is asked, as a person reads it; empty where CLS does."""
+    if query != "cls":
+        return ""
+    if layer.kind == "pool":
+        return "pooling query (no CLS)"
+    return "" if layer.has_cls else "mean of patches (no CLS)"
 
 
 def pick(point: Point | None) -> None:

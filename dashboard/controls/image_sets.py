@@ -4,6 +4,7 @@ The link names a set by ``set=``: ``chosen``, or a name of `dashboard.images.set
 """
 
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +16,44 @@ from dashboard.compute.jobs import Job
 from dashboard.controls import progress
 from dashboard.images import gallery, sets
 from dashboard.images.sets import ImageSet
-from dashboard.state import link
+from dashboard.state import link, models
 from dashboard.state.selection import Selection
 
 _READING: Background[tuple[str, list[str]]] = Background(2**20)
 
 
-def control(selection: Selection, *, default: str = "chosen", most: int = 2000) -> tuple[Selection, ImageSet]:
+Default = str | Callable[[Selection], str]
+"""The set that a page opens with, or what makes it of models and images."""
+
+
+def as_trained(selection: Selection) -> str:
+    """Scenes to models that learned from scenes, what is chosen in the sidebar to others or once something is."""
+    learned = any(models.learned_scenes(model) for model in selection.models)
+    return "scenes-32" if learned and not link.get("image") else "chosen"
+
+
+def in_use(selection: Selection, *, default: Default = "chosen", most: int = 2000) -> str:
+    """Title of the set that the page is of; empty where it is of the images that are chosen in the sidebar."""
+    name = _current(selection, default, _offered(most))
+    return "" if name == "chosen" else sets.named(name, ()).title
+
+
+def _offered(most: int) -> list[str]:
+    """Names of the sets that can be chosen: the sidebar's images, scenes, and this visitor's own."""
+    scenes = [f"scenes-{n}" for n in sets.SCENES if n <= most] if gallery.has_scenes() else []
+    linked = link.first("set")
+    own = [*st.session_state.get("sets", ()), *([linked] if linked.startswith("zip-") else [])]
+    return ["chosen", *scenes, *(name for name in dict.fromkeys(own) if sets.SETS.get(name))]
+
+
+def _current(selection: Selection, default: Default, offered: Sequence[str]) -> str:
+    """The link's set; where it names none that there is, the default."""
+    first = default(selection) if callable(default) else default
+    linked = link.first("set")
+    return linked if linked in offered else first if first in offered else "chosen"
+
+
+def control(selection: Selection, *, default: Default = "chosen", most: int = 2000) -> tuple[Selection, ImageSet]:
     """Draw the choice of a set, and return the selection with its images and the set itself.
 
     Args:
@@ -29,22 +61,17 @@ def control(selection: Selection, *, default: str = "chosen", most: int = 2000) 
         default: the set when the link names none.
         most: images that the page can take.
     """
-    scenes = [f"scenes-{n}" for n in sets.SCENES if n <= most] if gallery.has_scenes() else []
     _read_uploaded()
-    own = [name for name in st.session_state.get("sets", ()) if sets.SETS.get(name)]
+    options = _offered(most)
+    current = _current(selection, default, options)
     linked = link.first("set")
-    if linked.startswith("zip-") and linked not in own:
-        if sets.SETS.get(linked):
-            own.append(linked)
-        else:
-            link.note("The uploaded images of this link are no longer held: upload them again.")
-            link.put("set")
-    options = ["chosen", *scenes, *own]
-    if linked and linked not in options:
-        if not linked.startswith("zip-"):
-            link.note(f"There is no set of images called {linked[:20]!r} here: {default.replace('-', ' ')} is shown.")
-        linked = ""
-    st.session_state["set_choice"] = linked or (default if default in options else "chosen")
+    if linked.startswith("zip-") and linked not in options:
+        link.note("The uploaded images of this link are no longer held: upload them again.")
+        link.put("set")
+    elif linked and linked not in options:
+        shown = sets.named(current, selection.images).title
+        link.note(f"There is no set of images called {linked[:20]!r} here: {shown} are shown.")
+    st.session_state["set_choice"] = current
     chosen = st.selectbox(
         "Images",
         options,
@@ -86,7 +113,7 @@ def _read_uploaded() -> None:
         if isinstance(found, Job):
             found.finished.wait(patience)
     if isinstance(found, Job):
-        _wait(found)
+        progress.watch(found, part="set")
         return
     del st.session_state["set_files"]
     if isinstance(found, str):
@@ -97,10 +124,4 @@ def _read_uploaded() -> None:
         link.note(sentence)
     st.session_state["sets"] = [name, *(x for x in st.session_state.get("sets", ()) if x != name)][:6]
     link.put("set", name)
-
-
-@st.fragment(run_every=progress.POLL)
-def _wait(job: Job) -> None:
-    if job.finished.is_set():
-        st.rerun()
-    st.caption(progress.describe(job, 1))
+    st.rerun()  # the sidebar, drawn before, still says what was shown until now

@@ -1,5 +1,6 @@
 """How maps are drawn: one popover of further choices, all of them in the link."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +9,16 @@ import streamlit as st
 
 from dashboard.compute.requests import Size
 from dashboard.controls import choices
+from dashboard.controls.glossary import meaning
 from dashboard.draw import head_maps
 from dashboard.draw.panels import Look
+from dashboard.state import link
+from dashboard.state.selection import Depth
+from model_zoo.adapter import ModelSpec
 
 UNITS = {"weight": "attention weight", "times even": "times even attention"}
+SAME = 1.1
+"""Numbers of tokens are called the same up to this factor: a CLS token or four registers more are not seen."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,6 @@ class MapOptions:
         smooth: interpolate between patches.
         shared: one scale for all panels.
         tau: share of the mass inside the mask.
-        opacity: of the map over the photo.
     """
 
     show: str = "map"
@@ -32,12 +38,15 @@ class MapOptions:
     smooth: bool = False
     shared: bool = True
     tau: float = 0.6
-    opacity: float = 0.8
 
     @property
     def units(self) -> str:
         """Units of the drawn values."""
         return UNITS[self.values]
+
+    def drawn(self, weights: np.ndarray, tokens: int) -> np.ndarray:
+        """Attention weights as they are drawn: as they are, or times the number of tokens that share them."""
+        return weights * tokens if self.values == "times even" else weights
 
     def masked(self, values: np.ndarray) -> dict[str, Any]:
         """The panel's arguments for the mass mask of a map, if one is drawn, and for a scale of its own."""
@@ -49,7 +58,7 @@ class MapOptions:
     @property
     def look(self) -> Look:
         """What the panels need to know of it."""
-        return Look(smooth=self.smooth, opacity=self.opacity)
+        return Look(smooth=self.smooth)
 
 
 def linked_size() -> Size:
@@ -58,8 +67,41 @@ def linked_size() -> Size:
     return "uncropped" if chosen == "uncropped" else "native"
 
 
-def popover() -> MapOptions:
-    """Draw the popover and return what is chosen."""
+def flat() -> bool:
+    """Draw the switch from maps over the image to colours alone, and return what is chosen."""
+    chosen = link.first("flat") == "yes"
+    st.session_state["flat_choice"] = chosen
+    st.toggle(
+        "Flat maps",
+        key="flat_choice",
+        help="Colours alone. Otherwise the image is seen through the map, the more the lower the value.",
+        on_change=lambda: link.put("flat", *["yes"] * st.session_state["flat_choice"]),
+    )
+    return chosen
+
+
+def tokens(specs: Iterable[ModelSpec | None], depth: Depth = choices.LAST) -> list[int]:
+    """How many tokens share the attention in each model's layer at a depth; of those models that have attention."""
+    return [spec.layers[depth.index(len(spec.layers))].keys for spec in specs if spec and spec.layers]
+
+
+def linked_values(tokens: Iterable[int]) -> str:
+    """The key of ``UNITS`` that the link names, else ``times even`` where the numbers of tokens differ."""
+    linked, counts = link.first("values"), list(tokens)
+    if linked in UNITS:
+        return linked
+    if linked:
+        link.note(f"The link's values={linked[:20]} is none of {' and '.join(UNITS)} and was left out.")
+        link.put("values")
+    return "times even" if counts and max(counts) > SAME * min(counts) else "weight"
+
+
+def popover(tokens: Iterable[int]) -> MapOptions:
+    """Draw the popover and return what is chosen.
+
+    Args:
+        tokens: how many tokens share the attention in each panel.
+    """
     with st.popover("More"):
         show = choices.one_of(
             "Draw",
@@ -75,33 +117,39 @@ def popover() -> MapOptions:
             0.05,
             key="tau",
             bind="query-params",
-            help="The mask is the fewest patches that hold this share of the map. DINO's figures use 0.6.",
+            help=meaning("mass mask", "DINO's figures use 60%."),
         )
-        values = choices.one_of(
+        values = linked_values(tokens)
+        st.session_state["values_choice"] = values
+        st.segmented_control(
             "Values",
             list(UNITS),
-            "values",
-            help="Times even: the weight divided by what each token would get if all got the same. Fairer between "
-            "models with different numbers of tokens.",
+            key="values_choice",
+            required=True,
+            help="Times even: "
+            + meaning(
+                "times even",
+                "It is what you see first where the models' numbers of tokens differ, as weights do not compare.",
+            ),
+            on_change=lambda: link.put("values", st.session_state["values_choice"]),
         )
         sampling = choices.one_of(
             "Patches",
             ["exact", "smooth"],
             "patches",
-            help="Exact is the truth: one value a patch. Smooth is interpolated, and only looks finer.",
+            help=meaning("patch", "Exact shows one value a patch. Smooth is interpolated, and only looks finer."),
         )
         scale = choices.one_of(
             "Scale",
             ["shared", "per panel"],
             "scale",
-            help="Per panel, colours cannot be compared between models: each has a bar of its own.",
+            help=meaning("shared scale", "Per panel, colours cannot be compared between models: each has its own bar."),
         )
-        opacity = st.slider("Opacity of the map", 0.3, 1.0, 0.8, 0.1, key="opacity", bind="query-params")
         choices.one_of(
             "Image",
             ["native", "uncropped"],
             "size",
-            help="Native is the model's published evaluation transform, which crops. Uncropped is the whole image at "
-            "its own aspect ratio, with the position embeddings interpolated.",
+            help="Native is how the model's authors prepare an image, which mostly cuts off its rim. Uncropped is the "
+            "whole image in its own proportions, to which the model's position embeddings are stretched.",
         )
-    return MapOptions(show, values, sampling == "smooth", scale == "shared", tau, opacity)
+    return MapOptions(show, values, sampling == "smooth", scale == "shared", tau)

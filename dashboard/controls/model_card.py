@@ -29,6 +29,7 @@ def source(named: ModelReference) -> str:
         "hub": "downloaded from the Hugging Face hub when first used",
         "random": f"random, seed {named.seed}: it was never trained",
         "file": "a local file",
+        "trained": "trained here on the digits; held in this server's memory and gone when it ends",
     }[named.weights]
 
 
@@ -43,6 +44,7 @@ def facts(model: str) -> list[tuple[str, str]]:
         if spec.is_transformer:
             rows.append(("Patches", f"{spec.patch} px, {spec.grid[0]} × {spec.grid[1]} of them"))
             rows.append(("Prefix tokens", ", ".join(spec.prefix) or "none"))
+            rows.append(("Stands for an image", {"cls": "CLS", "mean": "mean of patches"}[spec.features]))
         if spec.layers:
             heads = sorted({layer.heads for layer in spec.layers})
             many = f"{heads[0]}" if len(heads) == 1 else f"{heads[0]} to {heads[-1]}"

@@ -1,11 +1,11 @@
 """How far the work on a page is, with a way to stop it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from dashboard.compute import results
+from dashboard.compute import asking, results
 from dashboard.compute.asking import Outcome, visitor
 from dashboard.compute.jobs import Job
 from dashboard.compute.requests import Request
@@ -14,12 +14,22 @@ from dashboard.draw.palette import number
 STAGES = {"": "starting", "download": "downloading weights", "build": "loading"}
 POLL = 0.4
 REDRAW = 0.8
+_STYLE = """<style>
+.st-key-progress { position: fixed; top: 4rem; right: 2.5rem; width: min(26rem, 40vw); z-index: 99; gap: 0;
+  padding: 0.25rem 0.9rem 0.6rem; border: 1px solid var(--st-border-color); border-radius: 0.375rem;
+  background: var(--st-background-color); box-shadow: 0 2px 8px rgb(0 0 0 / 12%) }
+.st-key-progress:not(:has([data-testid=stProgress])) { display: none }
+@media (max-width: 640px) { .st-key-progress { top: auto; bottom: 0.75rem; right: 1rem; width: calc(100vw - 2rem) } }
+</style>"""
 EASY_CROWD = 5
 """Visitors who can wait at once before each of them is served more slowly."""
 
 
 def show(outcome: Outcome, *, part: str = "") -> None:
     """Say how far the work is, with a way to stop it, or to try again what failed; nothing when all is there.
+
+    It lies over the corner beside the title, so that it is seen wherever one has scrolled and nothing moves when it
+    goes; a part's progress stands in the part.
 
     Args:
         outcome: what was asked for.
@@ -28,26 +38,51 @@ def show(outcome: Outcome, *, part: str = "") -> None:
     suffix = f"-{part}" if part else ""
     if outcome.jobs:
         crowd = results.store().jobs.visitors()
-        st.fragment(_live, run_every=POLL * max(1.0, crowd / EASY_CROWD))(outcome, suffix, time.monotonic())
+        phases = [asking.phase(job) for job in outcome.jobs]
+        with st.container(key=f"progress{suffix}"):
+            st.html(_STYLE)
+            polled = st.fragment(_live, run_every=POLL * max(1.0, crowd / EASY_CROWD))
+            polled(outcome, suffix, phases, time.monotonic())
     elif outcome.failures:
         stopped = all(failure.stopped for failure in outcome.failures)
         label = "Compute" if stopped else "Try again"
         st.button(label, on_click=_again, args=(outcome.missing,), key=f"try_again{suffix}")
 
 
-def _live(outcome: Outcome, suffix: str, drawn: float) -> None:
-    """The progress. The page is drawn again when all is done, before that at most once a pause.
+def _live(outcome: Outcome, suffix: str, phases: Sequence[str], drawn: float) -> None:
+    """The progress. The page is drawn again when all is done, before that at most once a pause when there is news.
 
     The pause grows with the number of those who wait, as drawing their pages takes what their results need.
     """
     ended = [job for job in outcome.jobs if job.finished.is_set()]
     pause = REDRAW * max(1.0, results.store().jobs.visitors() / EASY_CROWD)
-    if len(ended) == len(outcome.jobs) or (ended and time.monotonic() - drawn >= pause):
+    news = bool(ended) or [asking.phase(job) for job in outcome.jobs] != phases
+    if len(ended) == len(outcome.jobs) or (news and time.monotonic() - drawn >= pause):
         st.rerun()
     job = next((job for job in outcome.jobs if job.state == "running"), outcome.jobs[0])
+    _line(job, len(outcome.jobs), f"stop{suffix}", lambda: _stop(outcome))
+
+
+def watch(job: Job, *, part: str) -> None:
+    """Say how far one job is, with a way to stop it, until it has ended; then the page is drawn again.
+
+    Args:
+        job: what is waited for.
+        part: names the part of the page that waits.
+    """
+    st.fragment(_watched, run_every=POLL)(job, part)
+
+
+def _watched(job: Job, part: str) -> None:
+    if job.finished.is_set():
+        st.rerun()
+    _line(job, 1, f"stop-{part}", lambda: results.store().jobs.leave(job, visitor()))
+
+
+def _line(job: Job, jobs: int, key: str, stop: Callable[[], None]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(job.fraction or 0.0, describe(job, len(outcome.jobs)))
-        st.button("Stop", on_click=_stop, args=(outcome,), key=f"stop{suffix}", type="tertiary")
+        st.progress(job.fraction or 0.0, describe(job, jobs))
+        st.button("Stop", on_click=stop, key=key, type="tertiary")
 
 
 def describe(job: Job, jobs: int) -> str:
@@ -65,6 +100,13 @@ def describe(job: Job, jobs: int) -> str:
     if jobs > 1:
         parts.append(f"{jobs - 1} more to go")
     return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """What something will take, as roughly as it is known."""
+    if seconds < 5:
+        return "a few seconds"
+    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
 
 
 def _stop(outcome: Outcome) -> None:

@@ -1,17 +1,17 @@
 """The part every page shares: which models, which images, and what is loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
 from dashboard.compute import work
-from dashboard.controls import model_card
+from dashboard.controls import model_list
 from dashboard.draw import components, palette
 from dashboard.images import gallery
 from dashboard.state import link, models
 from dashboard.state.models import reference
 from dashboard.state.selection import MOST_IMAGES, Selection, read_images, read_models
-from model_zoo.catalog import CATALOG, PRESETS
+from model_zoo.catalog import PRESETS
 from model_zoo.decoding import ImageError
 
 DEFAULT_MODELS = next(iter(PRESETS.values()))
@@ -19,7 +19,12 @@ UPLOAD_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
 
 
 def sidebar(
-    *, images: bool = True, several: bool = False, default_images: Sequence[str] = (), most: int = MOST_IMAGES
+    *,
+    images: bool = True,
+    several: bool = False,
+    default_images: Sequence[str] = (),
+    most: int = MOST_IMAGES,
+    set_in_use: Callable[[Selection], str] = lambda _: "",
 ) -> Selection:
     """Draw the sidebar and return what is chosen in it.
 
@@ -28,28 +33,32 @@ def sidebar(
         several: the page takes several images; otherwise it takes the first.
         default_images: what a page of several images shows when the link names none.
         most: images that can be chosen here; a link from another page may hold more.
+        set_in_use: title of the set that the page is of instead of the images chosen here; empty where there is none.
     """
     selection = _chosen(several, default_images)
     with st.sidebar:
-        st.subheader("Models", anchor=False)
-        _models(selection)
+        st.header("Models", anchor=False)
+        model_list.draw(selection)
         if images:
-            st.subheader("Images" if several else "Image", anchor=False)
-            _images(selection, several, most)
+            st.header("Images" if several else "Image", anchor=False)
+            _images(selection, several, most, set_in_use(selection))
         _loaded()
     return selection
 
 
 def _chosen(several: bool, default_images: Sequence[str]) -> Selection:
-    models, notes = read_models(link.get("model"))
+    chosen, notes = read_models(link.get("model"))
     images, more = read_images(link.get("image"))
     for sentence in (*notes, *more):
         link.note(sentence)
-    models = models or DEFAULT_MODELS
-    images = images or (tuple(default_images) if several and default_images else (_first_image(models),))
-    selection = Selection(models, images if several else images[:1])
-    link.put("model", *models)
-    if link.get("image"):  # what a page shows by itself is no choice, and the next page has its own
+    compared = chosen or DEFAULT_MODELS
+    images = images or (tuple(default_images) if several and default_images else (_first_image(compared),))
+    colours = models.colours(compared, models.read_colours(link.get("colour"), compared))
+    selection = Selection(compared, images if several else images[:1], colours)
+    link.show("model", *compared)  # what a page shows by itself is no choice, and the next page has its own
+    if chosen:
+        model_list.compare(chosen, selection)
+    if link.get("image"):
         link.put("image", *images)
     return selection
 
@@ -60,87 +69,16 @@ def _first_image(models: Sequence[str]) -> str:
     return next((i for i in gallery.offered() if i.startswith("scene") == trained_on_scenes), gallery.offered()[0])
 
 
-def _models(selection: Selection) -> None:
-    st.html(_chip_style(len(selection.models)))
-    for index, model in enumerate(selection.models):
-        with st.container(key=f"chip-{index}", horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall"):
-            with st.popover(models.title(model), width="stretch", help="What this model is"):
-                model_card.draw(model)
-            st.button(
-                "✕",
-                key=f"remove-{index}",
-                type="tertiary",
-                help=f"Take {models.title(model)} out of the comparison",
-                disabled=len(selection.models) == 1,
-                on_click=_remove,
-                args=(model, selection.models),
-            )
-    known = [key for key in CATALOG if key not in selection.models]
-    st.selectbox(
-        "Add a model",
-        known,
-        index=None,
-        key="add_model",
-        label_visibility="collapsed",
-        placeholder="Add a model …",
-        format_func=lambda key: _listed(key),
-        accept_new_options=True,
-        on_change=_add,
-        args=(selection.models,),
-        disabled=len(selection.models) >= models.MOST_MODELS,
-        help="A model of the catalog, or any timm model: timm:NAME, timm:NAME@random:SEED",
-    )
-    st.session_state["preset"] = next((name for name, keys in PRESETS.items() if keys == selection.models), None)
-    st.selectbox(
-        "Preset",
-        list(PRESETS),
-        index=None,
-        key="preset",
-        label_visibility="collapsed",
-        placeholder="Choose a preset …",
-        on_change=_preset,
-    )
-
-
-def _chip_style(count: int) -> str:
-    rules = [
-        f".st-key-chip-{i} [data-testid=stPopover] button {{border-left: 6px solid {models.colour(i)};"
-        "justify-content: flex-start; text-align: left}"
-        for i in range(count)
-    ]
-    return f"<style>{''.join(rules)}</style>"
-
-
-def _listed(key: str) -> str:
-    entry = CATALOG.get(key)
-    return f"{entry.title} · {entry.weights}" if entry else key
-
-
-def _remove(model: str, models: tuple[str, ...]) -> None:
-    link.put("model", *(other for other in models if other != model))
-
-
-def _add(models: tuple[str, ...]) -> None:
-    wanted = st.session_state["add_model"]
-    st.session_state["add_model"] = None
-    if wanted:
-        kept, notes = read_models((*models, str(wanted).strip()))
-        link.put("model", *kept)
-        for sentence in notes:
-            link.note(sentence)
-
-
-def _preset() -> None:
-    if st.session_state["preset"]:
-        link.put("model", *PRESETS[st.session_state["preset"]])
-
-
-def _images(selection: Selection, several: bool, most: int) -> None:
+def _images(selection: Selection, several: bool, most: int, of_set: str) -> None:
+    if of_set:
+        st.caption(f"Shown: **{of_set}**, chosen on the page. Click a picture to show chosen pictures instead.")
     own = [identity for identity in st.session_state.get("uploads", ()) if gallery.missing(identity) is None]
     others = [identity for identity in selection.images if identity not in (*own, *gallery.offered())]
 
     def pick(identity: str) -> None:
-        if not several:
+        if of_set:
+            link.put("set", "chosen")
+        if of_set or not several:
             link.put("image", identity)
         elif identity in selection.images:
             kept = tuple(other for other in selection.images if other != identity)
@@ -151,7 +89,11 @@ def _images(selection: Selection, several: bool, most: int) -> None:
             link.note(f"This page shows at most {most} images: click one of the chosen to take it out first.")
 
     components.thumbnails(
-        (*own, *others, *gallery.offered()), selection.images, several=several, key="strip", on_pick=pick
+        (*own, *others, *gallery.offered()),
+        () if of_set else selection.images,
+        several=several,
+        key="strip",
+        on_pick=pick,
     )
     with st.popover("Add an image", width="stretch"):
         generation = st.session_state.setdefault("upload_generation", 0)
@@ -160,16 +102,19 @@ def _images(selection: Selection, several: bool, most: int) -> None:
             type=UPLOAD_TYPES,
             key=f"upload-{generation}",
             on_change=_take,
-            args=(f"upload-{generation}", selection, several),
+            args=(f"upload-{generation}", selection, several, of_set),
         )
         if st.toggle("Use the camera", key="camera_on"):
             st.camera_input(
-                "Camera", key=f"camera-{generation}", on_change=_take, args=(f"camera-{generation}", selection, several)
+                "Camera",
+                key=f"camera-{generation}",
+                on_change=_take,
+                args=(f"camera-{generation}", selection, several, of_set),
             )
         st.caption("Images stay on this server, in memory, and make room for newer ones.")
 
 
-def _take(key: str, selection: Selection, several: bool) -> None:
+def _take(key: str, selection: Selection, several: bool, of_set: str) -> None:
     """Keep what was uploaded; an image that cannot be shown leaves the choice as it was and says why."""
     file = st.session_state.get(key)
     if file is None:
@@ -182,7 +127,10 @@ def _take(key: str, selection: Selection, several: bool) -> None:
     finally:
         st.session_state["upload_generation"] += 1
     st.session_state["uploads"] = [identity, *(x for x in st.session_state.get("uploads", ()) if x != identity)][:12]
-    chosen = (identity, *(other for other in selection.images if other != identity)) if several else (identity,)
+    if of_set:
+        link.put("set", "chosen")
+    others = () if of_set or not several else selection.images
+    chosen = (identity, *(other for other in others if other != identity))
     link.put("image", *chosen[:MOST_IMAGES])
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from dashboard.compute.asking import Outcome, Params
+from dashboard.controls import choices, token_layers
+from dashboard.controls.glossary import meaning
 from dashboard.images import gallery
 from dashboard.state import link
 from dashboard.state.selection import Selection
@@ -13,6 +15,8 @@ from model_zoo.adapter import ModelSpec
 from probes.core.targets import EITHER, class_index
 
 TOP, SIMILARITY = "top", "similarity"
+VECTORS = {"card": "by each model's card", "cls": "CLS", "mean": "mean of patches"}
+VECTOR_NAMES = VECTORS | {"cls+dist": "CLS and distillation token", "pool": "pooled by attention"}
 
 
 @dataclass(frozen=True)
@@ -22,17 +26,19 @@ class Chosen:
     Attributes:
         target: ``top``, ``similarity`` or a class.
         of: id of the image to be similar to.
+        pool: the vector that stands for an image there, a key of ``VECTORS``.
     """
 
     target: str
     of: str
+    pool: str = "card"
 
     @property
     def params(self) -> Params:
         """The target's parameters, the same for all models; without a classifier the top class is the similarity."""
-        if self.target == TOP:
-            return {"target": EITHER, "of": self.of}
-        return {"target": SIMILARITY, "of": self.of} if self.target == SIMILARITY else {"target": self.target}
+        if self.target not in (TOP, SIMILARITY):
+            return {"target": self.target}
+        return {"target": EITHER if self.target == TOP else SIMILARITY, "of": self.of, "pool": self.pool}
 
 
 def picker(selection: Selection, specs: Iterable[ModelSpec | None]) -> Chosen:
@@ -60,14 +66,18 @@ def picker(selection: Selection, specs: Iterable[ModelSpec | None]) -> Chosen:
         key="target_choice",
         format_func=lambda name: {TOP: "each model's top class", SIMILARITY: "similarity to an image"}.get(name, name),
         width=260,
-        help="Whose evidence is shown. The models' likeliest classes come first; type to find any other. Models "
-        "without a classifier have no top class: for them it is the similarity to another image.",
+        help=meaning(
+            "relevance",
+            "The models' likeliest classes come first; type to find any other. Models without a classifier have no top "
+            "class: for them it is the similarity to another image.",
+        ),
         on_change=lambda: link.put("target", st.session_state["target_choice"]),
     )
-    of = _reference(selection)
+    of, pool = _reference(selection), "card"
     if linked == SIMILARITY or (linked == TOP and any(not spec.classes for spec in known)):
         _choose_reference(selection, of)
-    return Chosen(linked, of)
+        pool = choices.one_of_many("Compared by", VECTORS, "vector", width=190, help=token_layers.BY_CARD)
+    return Chosen(linked, of, pool)
 
 
 def remember(picture: str, outcome: Outcome) -> None:
@@ -116,6 +126,6 @@ def _choose_reference(selection: Selection, of: str) -> None:
         key="of_choice",
         format_func=gallery.title,
         width=150,
-        help="The image whose embedding the shown one is compared with, by cosine.",
+        help="The image whose embedding the shown one is compared with, by cosine. Embedding: " + meaning("embedding"),
         on_change=lambda: link.put("of", st.session_state["of_choice"]),
     )

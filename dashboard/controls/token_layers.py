@@ -3,12 +3,10 @@
 from dashboard.state.selection import Depth
 from model_zoo.adapter import ModelSpec
 
-MOST = 6
-
-
-def columns(models: int) -> int:
-    """Panels of a row, the original among them: all in one while they can be made out; 0 leaves it to the panels."""
-    return models + 1 if models < MOST else 0
+BY_CARD = (
+    "By each model's card: CLS where the training or the classifier uses it, else the mean of the patches, as in "
+    "masked autoencoders, whose CLS no loss reaches. The note of each panel says which."
+)
 
 
 def text(spec: ModelSpec, depth: Depth) -> str:

@@ -41,7 +41,7 @@ def over_layers(
     depths = {dataset.sizes["layer"] for dataset in datasets.values()}
     relative = len(depths) > 1
     units = next((dataset[variable].attrs.get("units", "") for dataset in datasets.values()), "")
-    for index, (name, dataset) in enumerate(datasets.items()):
+    for name, dataset in datasets.items():
         values = dataset[variable].values
         if not np.isfinite(values).any():
             continue
@@ -50,7 +50,7 @@ def over_layers(
         spread = (
             (heads - (values.shape[1] - 1) / 2) / max(values.shape[1], 1) * 0.3 * (x[1] - x[0] if len(x) > 1 else 1)
         )
-        mark = models.MARKS[index % len(models.MARKS)]
+        mark = models.mark(colours[name])
         figure.add_scatter(
             x=x[layers] + spread,
             y=values[layers, heads],

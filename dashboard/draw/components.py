@@ -1,4 +1,4 @@
-"""Two small browser components: the strip of thumbnails and the button that copies the link."""
+"""Small browser components: thumbnails, the button that copies the link, the history's entries, the focus."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.images import gallery
+from dashboard.state import link
 
 ASSETS = Path(__file__).parent / "assets"
 THUMBNAIL_SIDE = 128
@@ -24,6 +25,8 @@ _LINK = st.components.v2.component(
     css=_asset("link.css"),
     js=_asset("link.js"),
 )
+_HISTORY = st.components.v2.component("history", js=_asset("history.js"))
+_FOCUS = st.components.v2.component("focus", js=_asset("focus.js"))
 
 
 def thumbnails(
@@ -59,4 +62,20 @@ def thumbnails(
 
 def copy_link(key: str = "copy_link") -> None:
     """Draw a button that puts the address of this view on the clipboard."""
-    _LINK(key=key, data={"label": "Copy link"})
+    shown = {name: list(values) for name, values in link.shown().items()}
+    _LINK(key=key, data={"label": "Copy link", "shown": shown})
+
+
+def one_entry_an_act() -> None:
+    """Give every thing that a person does one entry in the browser's history; draw it once on every page."""
+    _HISTORY(key="history")
+
+
+def focus(key: str, act: int) -> None:
+    """Move the keyboard's focus to a control.
+
+    Args:
+        key: of the widget or container; empty for none.
+        act: a number for each time that it is to be moved.
+    """
+    _FOCUS(key="focus", data={"key": key, "act": act})

@@ -1,7 +1,7 @@
 """The panels as one picture for a slide: an SVG that holds everything, and a PNG made from it without a browser."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -20,7 +20,15 @@ def svg(picture: str, drawn: Sequence[Panel], *, scale: Scale | None, look: Look
     return rows_svg([Row(picture, drawn)], scale=scale, look=look, title=title, caption=caption)
 
 
-def rows_svg(rows: Sequence[Row], *, scale: Scale | None, look: Look, title: str, caption: str) -> str:
+def rows_svg(
+    rows: Sequence[Row],
+    *,
+    scale: Scale | None,
+    look: Look,
+    title: str,
+    caption: str,
+    legend: Mapping[str, str] | None = None,
+) -> str:
     """Rows of an original and its panels, with their colours, one colour bar for all, and a caption.
 
     Args:
@@ -28,7 +36,8 @@ def rows_svg(rows: Sequence[Row], *, scale: Scale | None, look: Look, title: str
         scale: what the colours mean in panels without a scale of their own.
         look: how maps are drawn.
         title: heading of the picture.
-        caption: what the numbers say; long text is wrapped.
+        caption: what the numbers say, in Markdown, which is taken out; long text is wrapped.
+        legend: what colours stand for that no scale explains: name to colour.
     """
     most = max(len(row.panels) for row in rows)
     across = 2 * MARGIN + (most + 1) * WIDTH + most * GAP
@@ -38,15 +47,14 @@ def rows_svg(rows: Sequence[Row], *, scale: Scale | None, look: Look, title: str
     for row in rows:
         own = any(panel.scale and not panel.masked for panel in row.panels)
         if row.title:
-            parts.append(
-                f"<text x='{MARGIN}' y='{top + 14:.0f}' font-size='17' font-weight='600'>{escape(row.title)}</text>"
-            )
+            named = escape(plain(row.title))
+            parts.append(f"<text x='{MARGIN}' y='{top + 14:.0f}' font-size='17' font-weight='600'>{named}</text>")
             top += 26
-        tall, drawn = _row(row, row.scale or scale, look, top)
+        tall, drawn = _row(row, row.scale or scale, row.look or look, top)
         parts += drawn
         top += HEAD + tall + (30 if own else 14)
         if row.scale and any(panel.drawable and not panel.scale and not panel.masked for panel in row.panels):
-            parts.append(bar(row.scale, MARGIN, top))
+            parts.append(bar(row.scale, MARGIN, top, flat=(row.look or look).flat))
             top += 28
         for line in wrap(plain(row.note), letters):
             parts.append(f"<text x='{MARGIN}' y='{top + 10:.0f}' font-size='14'>{escape(line)}</text>")
@@ -54,13 +62,31 @@ def rows_svg(rows: Sequence[Row], *, scale: Scale | None, look: Look, title: str
         top += 16 if len(rows) > 1 else 0
     every = [panel for row in rows if row.scale is None for panel in row.panels]
     if scale and any(panel.values is not None and panel.scale is None and not panel.masked for panel in every):
-        parts.append(bar(scale, MARGIN, top))
-    lines = wrap(caption, letters)
+        parts.append(bar(scale, MARGIN, top, flat=look.flat))
+    if legend:
+        top, entries = _legend(legend, top, across)
+        parts += entries
+    lines = wrap(plain(caption), letters)
     top += BAR - 14
     for k, line in enumerate(lines):
         parts.append(f"<text x='{MARGIN}' y='{top + 20 * k:.0f}' font-size='14'>{escape(line)}</text>")
     down = top + 20 * len(lines) + MARGIN
     return "".join([*opening(across, down, title), *parts, "</svg>"])
+
+
+def _legend(names: Mapping[str, str], top: float, across: float) -> tuple[float, list[str]]:
+    """Names beside their colours, in as many lines as they need: where the last begins, and the parts."""
+    left, parts = float(MARGIN), []
+    for name, colour in names.items():
+        width = 44 + 8 * len(name)
+        if left + width > across - MARGIN and left > MARGIN:
+            left, top = float(MARGIN), top + 22
+        parts += [
+            f"<rect x='{left:.0f}' y='{top:.0f}' width='14' height='14' rx='2' fill='{colour}'/>",
+            f"<text x='{left + 20:.0f}' y='{top + 12:.0f}' font-size='14'>{escape(name)}</text>",
+        ]
+        left += width
+    return top, parts
 
 
 def opening(across: int, down: float, title: str) -> list[str]:
@@ -96,7 +122,7 @@ def _row(row: Row, scale: Scale | None, look: Look, above: float) -> tuple[float
             "</svg>",
         ]
         if panel and panel.scale and not panel.masked:
-            parts.append(bar(panel.scale, left, top + tall + 10))
+            parts.append(bar(panel.scale, left, top + tall + 10, flat=look.flat))
     return tall, parts
 
 
@@ -123,18 +149,19 @@ def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look
     place = f"x='{left}' y='{top}' width='{right - left}' height='{bottom - top}'"
     dark = f"M0 0H{width}V{height}H0ZM{left} {top}V{bottom}H{right}V{top}Z"
     if not panel.masked:
-        photo = photo.replace(href, gallery.data_uri(panel.picture or picture, panels.PICTURE_SIDE, grey=True))
-    parts = [f"{photo}/>", f"<path d='{dark}' fill='#0a0c10' opacity='0.72' fill-rule='evenodd'/>"]
+        grey = gallery.data_uri(panel.picture or picture, panels.PICTURE_SIDE, grey=True)
+        photo = photo.replace(href, grey) + f" opacity='{palette.INK}'"
+    white = f"<rect width='{width}' height='{height}' fill='#ffffff'/>"
+    parts = [white, f"{photo}/>", f"<path d='{dark}' fill='#0a0c10' opacity='0.72' fill-rule='evenodd'/>"]
     if panel.mask is not None and panel.masked:
         veil = np.zeros((*panel.mask.shape, 4), np.uint8)
         veil[..., 3] = np.where(panel.mask, 0, 195)
-        parts.append(_map(veil, place, 1.0, smooth=False))
+        parts.append(_map(veil, place, smooth=False))
     elif panel.rgba is not None:
-        parts.append(_map(panel.rgba, place, look.opacity, smooth=False))
+        parts.append(_map(panel.rgba, place, smooth=panel.grid is not None))
     elif panel.values is not None and scale is not None:
         values = head_maps.smooth(panel.values) if look.smooth else panel.values
-        rgb = palette.colours(np.asarray(values, float), scale.low, scale.high, signed=scale.signed)
-        parts.append(_map(rgb, place, look.opacity, smooth=look.smooth))
+        parts.append(_map(scale.colours(values, flat=look.flat), place, smooth=look.smooth))
     if panel.mask is not None:
         parts.append(_border(panel.mask, (left, top, right, bottom), width))
     return "".join(parts)
@@ -153,17 +180,16 @@ def _border(mask: np.ndarray, box: tuple[float, float, float, float], width: flo
     return "".join(parts)
 
 
-def _map(pixels: np.ndarray, place: str, opacity: float, *, smooth: bool) -> str:
+def _map(pixels: np.ndarray, place: str, *, smooth: bool) -> str:
     """A map as an image; patch-exact ones are enlarged here, as not every viewer keeps hard edges."""
     if not smooth:
         pixels = np.repeat(np.repeat(pixels, 16, axis=0), 16, axis=1)
-    return f"<image href='{panels.png_uri(pixels)}' {place} opacity='{opacity}' preserveAspectRatio='none'/>"
+    return f"<image href='{panels.png_uri(pixels)}' {place} preserveAspectRatio='none'/>"
 
 
-def bar(scale: Scale, x: float, y: float) -> str:
-    """A colour bar with its ends, its left upper corner at (x, y)."""
-    ramp = np.linspace(scale.low, scale.high, 128)[None]
-    uri = panels.png_uri(palette.colours(ramp, scale.low, scale.high, signed=scale.signed))
+def bar(scale: Scale, x: float, y: float, *, flat: bool = True) -> str:
+    """A colour bar with its ends, its left upper corner at (x, y): of flat maps, or over a photograph's grey."""
+    uri = panels.png_uri(palette.ramp(signed=scale.signed, flat=flat, steps=128)[None])
     low, high = palette.number(scale.low), palette.number(scale.high)
     return (
         f"<text x='{x}' y='{y + 11:.1f}' font-size='13'>{low}</text>"
@@ -173,8 +199,8 @@ def bar(scale: Scale, x: float, y: float) -> str:
 
 
 def plain(markdown: str) -> str:
-    """A sentence without its Markdown: no stars, and of a link its words."""
-    return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", markdown).replace("*", "")
+    """A sentence without its Markdown: no stars, no backticks, and of a link its words."""
+    return re.sub(r"[*`]", "", re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", markdown))
 
 
 def fit(text: str, most: int) -> str:

@@ -17,13 +17,25 @@ from dashboard.state import precision
 
 Maker = Callable[[], bytes | str]
 
+PLACES = {"y": "row", "x": "column", "query_y": "query_row", "query_x": "query_column"}
+"""What a CSV calls the dimensions of a map."""
+COUNTED = {"layer", "layer_a", "layer_b", "head", "rank", *PLACES.values()}
+"""Columns of a CSV that count from 1; below 0 there is no such place."""
+
 CHART_CONFIG = {
     "displaylogo": False,
     "toImageButtonOptions": {"format": "svg", "scale": 2},
     "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"],
 }
+READABLE = 14
+"""Pixels of the smallest writing in a chart."""
 _STYLE = """<style>
+@media (min-width: 1700px) {
+  :root { font-size: 16.5px !important }
+  [data-testid=stMainBlockContainer] { padding-top: 4.25rem !important }
+}
 [data-testid=stMainBlockContainer] h1 { padding-bottom: 0.5rem }
+[data-testid=stCaptionContainer] { color: inherit; opacity: 0.8 }
 [data-testid=stMainBlockContainer] { max-width: 1560px; padding-left: 2.5rem; padding-right: 2.5rem }
 @media (max-width: 640px) { [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem } }
 </style>"""
@@ -61,13 +73,28 @@ def controls() -> DeltaGenerator:
 
 def chart(figure: go.Figure, *, key: str, alt: str) -> None:
     """Draw a Plotly figure in the look of the dashboard; its tool bar saves it as SVG in the browser."""
+    st.plotly_chart(dressed(figure), key=key, alt=alt, config=CHART_CONFIG)
+
+
+def dressed(figure: go.Figure) -> go.Figure:
+    """A figure in the look of the dashboard; margins and the place of a legend that it has of its own are kept."""
+    own = figure.layout.to_plotly_json()
     figure.update_layout(
-        margin={"l": 8, "r": 8, "t": 28, "b": 8},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        font={"size": 14},
-        hoverlabel={"namelength": -1},
+        margin={"l": 8, "r": 8, "t": 28, "b": 8} | own.get("margin", {}),
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0} | own.get("legend", {}),
     )
-    st.plotly_chart(figure, key=key, alt=alt, config=CHART_CONFIG)
+    legible(figure)
+    return figure
+
+
+def legible(figure: go.Figure) -> None:
+    """Set all writing of a Plotly figure to one size; that of Streamlit's theme is too small on a projector."""
+    size = {"size": READABLE}
+    axis = {"tickfont": size, "title_font": size}
+    figure.update_layout(font=size, legend_font=size, hoverlabel={"font": size, "namelength": -1})
+    figure.update_xaxes(**axis).update_yaxes(**axis).update_coloraxes(colorbar_tickfont=size, colorbar_title_font=size)
+    figure.update_traces(colorbar={"tickfont": size, "title": {"font": size}}, selector={"type": "heatmap"})
+    figure.update_annotations(font=size)
 
 
 def legend(names: Mapping[str, str]) -> None:
@@ -91,11 +118,16 @@ def states(outcome: Outcome, probe: str) -> None:
 
 
 def csv(numbers: Mapping[str, xr.Dataset] | pd.DataFrame) -> str:
-    """Numbers as CSV: a table as it is; datasets with a column for the model, every dimension and every variable."""
+    """Numbers as CSV: a table as it is; datasets with a column for the model, every dimension and every variable.
+
+    Datasets count from 0; in the file layers, heads, rows, columns and ranks count from 1, as on the screen.
+    """
     if not isinstance(numbers, pd.DataFrame):
         tables = [dataset.to_dataframe().reset_index().assign(model=name) for name, dataset in numbers.items()]
-        numbers = pd.concat(tables, ignore_index=True)
+        numbers = pd.concat(tables, ignore_index=True).rename(columns=PLACES)
         numbers.insert(0, "model", numbers.pop("model"))
+        for name in COUNTED & set(numbers):
+            numbers[name] = numbers[name].where(numbers[name] < 0, numbers[name] + 1)
     text: str = numbers.to_csv(index=False, float_format="%.8g")
     return text
 

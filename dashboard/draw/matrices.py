@@ -65,7 +65,7 @@ def svg(squares: Sequence[Square], *, scale: Scale | None, title: str, caption: 
     across = first + len(squares) * step - step + WIDTH + MARGIN
     tall = max(WIDTH * square.pixels.shape[0] / square.pixels.shape[1] for square in squares)
     across = max(across, round(len(title) * 11.5) + 2 * MARGIN)
-    lines = export.wrap(caption.replace("*", ""), max(int((across - 2 * MARGIN) / 7.4), 30))
+    lines = export.wrap(export.plain(caption), max(int((across - 2 * MARGIN) / 7.4), 30))
     top = MARGIN + 40 + HEAD
     foot = top + tall + (FOOT if axes else 10)
     bars = scale is not None or any(square.scale for square in squares)

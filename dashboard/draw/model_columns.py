@@ -28,12 +28,13 @@ def columns(notes: Mapping[str, str], colours: Mapping[str, str], *, most: int) 
     for start in range(0, len(names), wide):
         row = names[start : start + wide]
         for name, place in zip(row, st.columns(wide, gap="medium", wrap=True), strict=False):
-            place.html(_heading(name, notes[name], colours[name]))
+            place.html(heading(name, notes[name], colours[name]))
             found[name] = place
     return found
 
 
-def _heading(name: str, note: str, colour: str) -> str:
+def heading(name: str, note: str, colour: str) -> str:
+    """A model's name with its colour above and a note below, as HTML."""
     line = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
     return (
         f'<div style="height:4px;background:{colour}"></div><div style="padding-top:0.35rem;line-height:1.25">'

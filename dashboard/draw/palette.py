@@ -5,14 +5,22 @@ from functools import cache
 import cv2
 import numpy as np
 
+INK = 0.65
+"""Under a map a photograph is grey, and lightened: this share of it and the rest white."""
+MIDDLE_GREY = 255 - INK * 127
+"""What a photograph's middle grey is then; colour bars are drawn over it."""
+_INFERNO_UP_TO = 225
 _DIVERGING_ANCHORS = ("#00507d", "#5aa7d6", "#f3f2ee", "#f0a35e", "#9c4400")
 
 
 @cache
 def sequential() -> np.ndarray:
-    """Cividis as (256, 3) uint8: dark blue for low, yellow for high, even for every colour vision."""
-    ramp = np.arange(256, dtype=np.uint8)[:, None]
-    return cv2.applyColorMap(ramp, cv2.COLORMAP_CIVIDIS)[:, 0, ::-1].copy()
+    """Inferno as (256, 3) uint8: black for low, over purple and red to yellow for high.
+
+    Its palest end is left out: without the blue cones of the eye it is the white of a photograph.
+    """
+    ramp = np.linspace(0, _INFERNO_UP_TO, 256).round().astype(np.uint8)[:, None]
+    return cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO)[:, 0, ::-1].copy()
 
 
 @cache
@@ -27,22 +35,47 @@ def diverging() -> np.ndarray:
 def colours(values: np.ndarray, low: float, high: float, *, signed: bool = False) -> np.ndarray:
     """Values (...) to RGB (..., 3) uint8 on the scale from ``low`` to ``high``; NaN becomes mid-grey."""
     table = diverging() if signed else sequential()
-    span = high - low
-    position = (np.nan_to_num(values, nan=low) - low) / span if span > 0 else np.zeros_like(values, dtype=float)
-    rgb = table[np.clip(np.rint(position * 255), 0, 255).astype(int)]
+    rgb = table[np.rint(_position(values, low, high) * 255).astype(int)]
     return np.where(np.isnan(values)[..., None], np.uint8(128), rgb)
+
+
+def overlay(values: np.ndarray, low: float, high: float, *, signed: bool = False) -> np.ndarray:
+    """Values (...) to RGBA (..., 4) uint8 to lie over a photograph: the nearer to 0, the more of it is seen.
+
+    With v the place on the scale, 0 to 1, or on a signed one how far it is from the middle, the opacity is
+    0.05 + 1.1 v^0.7, at most 0.92. NaN is opaque grey.
+    """
+    place = _position(values, low, high)
+    strength = np.abs(2 * place - 1) if signed else place
+    opacity = np.where(np.isnan(values), 1.0, np.minimum(0.05 + 1.1 * strength**0.7, 0.92))
+    rgb = colours(values, low, high, signed=signed)
+    return np.concatenate([rgb, np.rint(255 * opacity)[..., None].astype(np.uint8)], axis=-1)
+
+
+def _position(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Places on a scale, 0 to 1; of NaN 0."""
+    span = high - low
+    return np.clip((np.nan_to_num(values, nan=low) - low) / span, 0, 1) if span > 0 else np.zeros(np.shape(values))
+
+
+def ramp(*, signed: bool = False, flat: bool = True, steps: int = 17) -> np.ndarray:
+    """The colours of a colour bar from left to right, (steps, 3) uint8: of a flat map, or over a middle grey."""
+    at = np.linspace(0, 1, steps)
+    if flat:
+        return colours(at, 0, 1, signed=signed)
+    rgba = overlay(at, 0, 1, signed=signed).astype(float)
+    opacity = rgba[:, 3:] / 255
+    return np.rint(opacity * rgba[:, :3] + (1 - opacity) * MIDDLE_GREY).astype(np.uint8)
 
 
 def plotly_scale(*, signed: bool = False) -> list[list[float | str]]:
     """The same colour map as a Plotly ``colorscale``."""
-    table = diverging() if signed else sequential()
-    return [[i / 16, "rgb({},{},{})".format(*table[round(i * 255 / 16)])] for i in range(17)]
+    return [[i / 16, "rgb({},{},{})".format(*colour)] for i, colour in enumerate(ramp(signed=signed))]
 
 
-def css_gradient(*, signed: bool = False) -> str:
-    """The same colour map as a CSS gradient from left to right."""
-    table = diverging() if signed else sequential()
-    stops = ", ".join("rgb({},{},{})".format(*table[round(i * 255 / 16)]) for i in range(17))
+def css_gradient(*, signed: bool = False, flat: bool = True) -> str:
+    """The colours of a colour bar as a CSS gradient from left to right; see `ramp`."""
+    stops = ", ".join("rgb({},{},{})".format(*colour) for colour in ramp(signed=signed, flat=flat))
     return f"linear-gradient(to right, {stops})"
 
 

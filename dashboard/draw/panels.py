@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from model_zoo.adapter import Geometry
 ASSETS = Path(__file__).parent / "assets"
 PICTURE_SIDE = 720
 COMPACT_SIDE = 200
+MOST_ABREAST = {"narrow": 6, "wide": 7}
+"""Panels beside each other on a screen and on a projector's; more are drawn in two lines."""
 
 _COMPONENT = st.components.v2.component(
     "patch_panels",
@@ -59,13 +61,18 @@ class Scale:
         high = float(np.nanpercentile(np.concatenate([array.ravel() for array in arrays]), 99))
         return cls(0.0, high, f"{units} or more") if 0 < high < 0.7 * whole.high else whole
 
-    def bar(self) -> dict[str, str]:
-        """What the browser needs to draw the colour bar."""
+    def bar(self, *, flat: bool) -> dict[str, str]:
+        """What the browser needs to draw the colour bar, of flat maps or of maps over a photograph."""
         return {
             "low": palette.number(self.low),
             "high": f"{palette.number(self.high)} {self.units}",
-            "ramp": palette.css_gradient(signed=self.signed),
+            "ramp": palette.css_gradient(signed=self.signed, flat=flat),
         }
+
+    def colours(self, values: np.ndarray, *, flat: bool) -> np.ndarray:
+        """The pixels of a map: RGB of a flat one, RGBA of one that lies over a photograph."""
+        paint = palette.colours if flat else palette.overlay
+        return paint(np.asarray(values, dtype=np.float64), self.low, self.high, signed=self.signed)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ class Panel:
         scale: a scale of its own; None for the shared one.
         picture: another picture than the shared one.
         rgba: colours (y, x, 4) uint8 in the stead of a scale's, for what is no single number.
+        grid: patches down and across that the pointer marks, where ``rgba`` has other pixels than these.
         texts: what is said of each patch, row by row, in the stead of its value.
         outline: mask (rows, columns) over the whole picture whose border is drawn where no ``mask`` is.
     """
@@ -101,6 +109,7 @@ class Panel:
     scale: Scale | None = None
     picture: str | None = None
     rgba: np.ndarray | None = None
+    grid: tuple[int, int] | None = None
     texts: Sequence[str] | None = None
     outline: np.ndarray | None = None
 
@@ -132,18 +141,28 @@ def pending(model: ModelResult, message: str = "", image: int = 0) -> Panel:
     """
     said = model.message or message
     geometry = model.geometries[image] if model.geometries else None
-    return Panel(model.title, model.colour, geometry=geometry, message=said or "computing …", waiting=not said)
+    return Panel(
+        model.title, model.colour, geometry=geometry, message=said or model.doing or "computing …", waiting=not said
+    )
 
 
 @dataclass(frozen=True)
 class Look:
-    """How maps are drawn, the same in all panels."""
+    """How maps are drawn, the same in all panels.
+
+    Attributes:
+        smooth: interpolated between patches.
+        flat: colours alone; otherwise the photograph is seen where values are low.
+        original: the image comes first.
+        compact: small panels without notes and numbers.
+        columns: panels beside each other; 0 for all, or two lines of more than `MOST_ABREAST`.
+    """
 
     smooth: bool = False
-    opacity: float = 0.8
+    flat: bool = False
     original: bool = True
     compact: bool = False
-    columns: int = field(default=0)
+    columns: int = 0
 
 
 @dataclass(frozen=True)
@@ -227,10 +246,11 @@ def patch_panels(
     data = {
         "image": gallery.data_uri(picture, side),
         "uv": list(point) if point else None,
-        "columns": look.columns or (len(drawn) if len(drawn) <= 4 else -(-len(drawn) // 2)),
+        **{width: look.columns or abreast(len(drawn), most) for width, most in MOST_ABREAST.items()},
         "compact": look.compact,
         "label": f"{gallery.title(picture)} under {len(panels)} models",
-        "bar": scale.bar() if bar and shared and scale and not look.compact else None,
+        "bar": scale.bar(flat=look.flat) if bar and shared and scale and not look.compact else None,
+        "ink": palette.INK,
         "panels": drawn,
     }
 
@@ -239,6 +259,11 @@ def patch_panels(
             on_pick(checked_point((st.session_state.get(key) or {}).get("uv")))
 
     _COMPONENT(key=key, data=data, default={"uv": list(point) if point else None}, on_uv_change=picked)
+
+
+def abreast(count: int, most: int) -> int:
+    """Panels of a line: all where they fit, else two lines of about the same length."""
+    return count if count <= most else -(-count // 2)
 
 
 def checked_point(value: Any) -> Point | None:
@@ -269,7 +294,7 @@ def _entry(name: str, colour: str, note: str, alt: str, tall: float) -> dict[str
     return {
         "name": name, "colour": colour, "note": note, "alt": alt, "tall": tall, "state": "ready", "message": "",
         "map": None, "grid": None, "box": None, "contour": None, "values": None, "places": None, "bar": None,
-        "grey": False, "exact": True, "opacity": 1.0, "image": None, "contour_grid": None, "contour_box": None,
+        "grey": False, "exact": True, "image": None, "contour_grid": None, "contour_box": None,
     }  # fmt: skip
 
 
@@ -286,8 +311,8 @@ def described(panel: Panel, picture: str, shared: Scale | None, look: Look) -> d
     scale = panel.scale or shared
     if panel.rgba is not None and entry["box"] is not None:
         said = list(panel.texts) if panel.texts is not None else None
-        drawn = {"map": png_uri(panel.rgba), "grey": True, "opacity": look.opacity, "values": said}
-        return entry | drawn | {"state": "ready", "grid": list(panel.rgba.shape[:2])}
+        drawn = {"map": png_uri(panel.rgba), "grey": True, "values": said}
+        return entry | drawn | {"state": "ready", "grid": list(panel.grid or panel.rgba.shape[:2])}
     if panel.values is None or scale is None or entry["box"] is None:
         return entry | {"state": state}
     values = np.asarray(panel.values, dtype=np.float64)
@@ -297,7 +322,7 @@ def described(panel: Panel, picture: str, shared: Scale | None, look: Look) -> d
         span = (scale.high - scale.low) or 1.0
         entry["values"] = [palette.number(value) for value in values.ravel()]
         entry["places"] = [round(float(x), 4) if np.isfinite(x) else None for x in (values.ravel() - scale.low) / span]
-        entry["bar"] = panel.scale.bar() if panel.scale and not panel.masked else None
+        entry["bar"] = panel.scale.bar(flat=look.flat) if panel.scale and not panel.masked else None
     if panel.mask is not None:
         entry["contour"] = head_maps.contour(panel.mask)
     if panel.mask is not None and panel.masked:
@@ -305,8 +330,7 @@ def described(panel: Panel, picture: str, shared: Scale | None, look: Look) -> d
         veil[..., 3] = np.where(panel.mask, 0, 195)
         return entry | {"map": png_uri(veil), "exact": True}
     picture_of = head_maps.smooth(values) if look.smooth else values
-    rgb = palette.colours(picture_of, scale.low, scale.high, signed=scale.signed)
-    return entry | {"map": png_uri(rgb), "grey": True, "opacity": look.opacity}
+    return entry | {"map": png_uri(scale.colours(picture_of, flat=look.flat)), "grey": True}
 
 
 def png_uri(pixels: np.ndarray) -> str:

@@ -48,7 +48,7 @@ def figure(dataset: xr.Dataset, *, bar: bool = True) -> go.Figure:
         colorscale=palette.plotly_scale(signed=True),
         showscale=bar,
         colorbar={
-            "title": {"text": scale.units, "side": "bottom", "font": {"size": 13}},
+            "title": {"text": scale.units, "side": "bottom"},
             "orientation": "h",
             "y": -0.08,
             "yanchor": "top",

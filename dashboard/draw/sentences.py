@@ -44,12 +44,10 @@ def sentence(found: Sequence[Concentration], tau: float, query: str, head: str, 
     if not found:
         return ""
     if n == 1:
-        order = sorted(found, key=lambda c: c.patches / c.of)
-        rows = [f"{c.patches} of {c.of} patches in {c.name} ({percent(c.patches / c.of)})" for c in order]
+        rows = [f"{c.patches} of {c.of} patches in {c.name} ({percent(c.patches / c.of)})" for c in found]
     else:
         shares = {c.name: [other.patches / other.of for other in found if other.name == c.name] for c in found}
-        means = sorted((sum(values) / len(values), name) for name, values in shares.items())
-        rows = [f"{percent(mean)} of the patches in {name}" for mean, name in means]
+        rows = [f"{percent(sum(values) / len(values))} of the patches in {name}" for name, values in shares.items()]
     least, most = (percent(choose(c.share for c in found)) for choose in (min, max))
     onto = least if least == most else f"{least} to {most}"
     return (
@@ -60,23 +58,32 @@ def sentence(found: Sequence[Concentration], tau: float, query: str, head: str, 
     )
 
 
-def on_object(shares: Mapping[str, float], areas: Sequence[float], what: str, query: str) -> str:
+def on_object(
+    shares: Mapping[str, float], areas: Sequence[float], centres: Sequence[float], what: str, query: str
+) -> str:
     """How much of each map's mass lies on the object of one picture.
 
     Args:
         shares: model to the share of its map's mass on the object, 0 to 1; NaN for those that do not see it.
         areas: the object's share of what each model sees.
+        centres: the share of the centre prior's mass on the object, for each model.
         what: what marks the object.
         query: whose attention it is.
     """
     seen = {name: value for name, value in shares.items() if np.isfinite(value)}
     if not seen:
         return ""
-    order = sorted(seen, key=lambda name: -seen[name])
-    least, most = percent(min(areas)), percent(max(areas))
-    area = least if least == most else f"{least} to {most}"
-    rows = ", ".join(f"{name} **{percent(seen[name])}**" for name in order)
-    return f"On the {what}, of what {query} gives to patches: {rows}. An even map would have {area}."
+    rows = ", ".join(f"{name} **{percent(share)}**" for name, share in seen.items())
+    return (
+        f"On the {what}, of what {query} gives to patches: {rows}. An even map would have {_span(areas)}, one that "
+        f"only favours the middle {_span(centres)}. This counts attention on any part of the object: whether a map has "
+        "its outline is IoU, on the page DINO against supervised, and may rank models otherwise."
+    )
+
+
+def _span(fractions: Sequence[float]) -> str:
+    least, most = (percent(choose(value for value in fractions if np.isfinite(value))) for choose in (min, max))
+    return least if least == most else f"{least} to {most}"
 
 
 def percent(fraction: float) -> str:

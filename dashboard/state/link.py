@@ -2,31 +2,39 @@
 
 Streamlit binds single widgets to the link by itself (``bind="query-params"``). This module is for what is no single
 widget: the models, the images, the layer and the clicked point. ``begin`` runs before a page and ``publish`` after it.
+
+Back and Forward open an earlier address again, on any page. What any other run is told of the address may be older than
+what was chosen since, and counts for nothing.
 """
 
 import math
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-NAMES = ("model", "image", "set", "layer", "head", "heads", "query", "at", "pick", "target", "of", "box")
+NAMES = (
+    *("model", "colour", "image", "set", "layer", "head", "heads", "query", "at", "pick", "target", "of", "box"),
+    *("units", "values", "flat", "run"),
+)
 TEXTS = ("search",)
 """Widgets bound to the link that take any text; the values of all others are numbers or choices."""
 MOST_CHARACTERS = 200
-_CHOSEN, _PUBLISHED, _PAGE, _NOTES, _ARRIVED = "chosen", "published", "page", "notes", "arrived"
+_CHOSEN, _SHOWN, _NOTES, _ARRIVED = "chosen", "shown by itself", "notes", "arrived"
 
 
-def begin(page: str) -> None:
+def begin() -> None:
     """Adopt what the link says when it was opened or when the browser went back; call once per run."""
     state = st.session_state
+    linked = {name: tuple(values) for name in NAMES if (values := st.query_params.get_all(name))}
+    context = get_script_run_ctx()
+    if _CHOSEN in state and context is not None and context.is_history_navigation:
+        state[_CHOSEN] = linked
     _take_out_impossible()
-    linked = {name: tuple(st.query_params.get_all(name)) for name in NAMES if name in st.query_params}
     if _CHOSEN not in state:
         state[_CHOSEN] = linked
         state.setdefault(_NOTES, [])
         state[_ARRIVED] = {name: st.query_params.get_all(name) for name in st.query_params if name not in NAMES}
-    elif state.get(_PAGE) == page and linked != state.get(_PUBLISHED):
-        state[_CHOSEN] = linked
-    state[_PAGE] = page
+    state[_SHOWN] = {}
 
 
 def _take_out_impossible() -> None:
@@ -62,13 +70,10 @@ def _finite(value: str) -> bool:
 def publish() -> None:
     """Write what is chosen into the link, and note which of the link's other values were not possible."""
     chosen: dict[str, tuple[str, ...]] = st.session_state[_CHOSEN]
-    for name in NAMES:
-        values = list(chosen.get(name, ()))
-        if values and st.query_params.get_all(name) != values:
-            st.query_params[name] = values
-        elif not values and name in st.query_params:
-            del st.query_params[name]
-    st.session_state[_PUBLISHED] = {name: values for name, values in chosen.items() if values}
+    wanted = {name: list(chosen.get(name, ())) for name in NAMES}
+    changed = {name: values for name, values in wanted.items() if st.query_params.get_all(name) != values}
+    if changed:
+        st.query_params.update(changed)  # at once, as every message is an address of its own; no value takes a name out
     for name, values in st.session_state.pop(_ARRIVED, {}).items():
         if name not in st.session_state:
             continue
@@ -92,6 +97,16 @@ def first(name: str) -> str:
 def put(name: str, *values: str) -> None:
     """Choose; the link follows at the end of the run."""
     st.session_state[_CHOSEN] = {**st.session_state[_CHOSEN], name: values}
+
+
+def show(name: str, *values: str) -> None:
+    """What the page shows by itself where nothing was chosen: no part of the address, but of a link that is copied."""
+    st.session_state[_SHOWN][name] = values
+
+
+def shown() -> dict[str, tuple[str, ...]]:
+    """What the page shows by itself."""
+    return {name: values for name, values in st.session_state.get(_SHOWN, {}).items() if not get(name)}
 
 
 def note(sentence: str) -> None:

@@ -36,7 +36,7 @@ def sentence(dtypes: Mapping[str, set[str]]) -> str:
     if not reduced:
         return ""
     models = [title(model) for model, types in dtypes.items() if types - {"float32"}]
-    which = "" if len(models) == len(dtypes) else f" ({', '.join(models)})"
+    who = "The models" if len(models) == len(dtypes) else " and ".join(f"**{model}**" for model in models)
     digits = ", which keeps two to three significant digits" if reduced == ["bfloat16"] else ""
-    ran = f"The models{which} ran in {' and '.join(reduced)}{digits}, for speed"
+    ran = f"{who} ran in {' and '.join(reduced)}{digits}, for speed"
     return f"{ran}; softmax and sums stay in float32 or float64."

@@ -5,8 +5,8 @@ another depth), ``head``, ``query`` and ``at`` (a point of the original image as
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dashboard.images import gallery
 from dashboard.state import models
@@ -51,12 +51,14 @@ class Selection:
     """What the sidebar says: the models and the images, each at least one.
 
     Attributes:
-        models: MODEL strings in order; the n-th has the n-th colour.
+        models: MODEL strings in order.
         images: picture ids in order; see ``dashboard.images.gallery``.
+        colours: colours that models have already; the others have their own, or the first that is free.
     """
 
     models: tuple[str, ...]
     images: tuple[str, ...]
+    colours: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def references(self) -> tuple[ModelReference, ...]:
@@ -65,7 +67,7 @@ class Selection:
 
     def colour(self, model: str) -> str:
         """The model's colour, the same on every page."""
-        return models.colour(self.models.index(model))
+        return models.colours(self.models, self.colours)[model]
 
 
 def read_models(values: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

@@ -9,10 +9,11 @@ import xarray as xr
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, token_layers
+from dashboard.controls.glossary import meaning
 from dashboard.draw import panels
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
-from dashboard.draw.panels import Look, Panel, Row
+from dashboard.draw.panels import Panel, Row
 from dashboard.images import gallery
 from dashboard.state import link
 from dashboard.state.selection import Depth, Selection
@@ -100,7 +101,7 @@ def reading(datasets: Mapping[str, xr.Dataset]) -> str:
 def controls(selection: Selection) -> Chosen:
     """Draw the layer and what is fitted."""
     depth = choices.layer(asking.known(selection))
-    return Chosen(depth, choices.one_of("Patches", FOREGROUNDS, "foreground"))
+    return Chosen(depth, choices.one_of("Patches", FOREGROUNDS, "foreground", help=meaning("patch")))
 
 
 def shown(answer: Answer[Chosen]) -> Shown:
@@ -115,7 +116,6 @@ def shown(answer: Answer[Chosen]) -> Shown:
     return Shown(
         "Patch features as colours",
         rows,
-        look=Look(opacity=1.0, columns=token_layers.columns(len(outcome.models))),
         notes=[more] if len(images) > MOST_ROWS else (),
         said=reading(ready) if ready else "",
         table={name: dataset[["component"]] for name, dataset in ready.items()},

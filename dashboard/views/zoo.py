@@ -7,13 +7,14 @@ import streamlit as st
 
 from dashboard.compute import asking, results, work
 from dashboard.compute.jobs import Job, QueueFull
-from dashboard.controls import model_card, progress
+from dashboard.controls import model_card, model_list, model_search, progress
+from dashboard.controls.glossary import meaning
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import frame
 from dashboard.draw.palette import megabytes
 from dashboard.state import link
-from dashboard.state.models import MOST_MODELS, title
-from dashboard.state.selection import read_models
+from dashboard.state.models import MOST_MODELS, reference, title
+from dashboard.state.selection import Selection
 from dashboard.view import Page
 from model_zoo.catalog import CATALOG, CatalogEntry
 
@@ -25,14 +26,14 @@ weights are fetched from the Hugging Face hub when the model is first used, and 
 models share a memory budget: the one used longest ago leaves first, one that is in use never does.
 """
 STRINGS = """
-Wherever a model is asked for, here and on the command line:
+Wherever a model is asked for, and in links:
 
 | text | model |
 |:--|:--|
 | `dino-s16` | a key of the catalog |
 | `timm:vit_small_patch16_224.dino` | any timm model, weights from the hub |
 | `timm:vit_small_patch16_224@random:0` | the architecture with random weights, seed 0 |
-| `timm:vit_small_patch16_224@weights.safetensors` | weights of a local file (command line only) |
+| `trained:ID` | what *Train on digits* trained here, while this server holds it |
 """
 NOT_SHOWN = """
 - The licence is that of the **weights**; the training data has conditions of its own.
@@ -90,7 +91,7 @@ def page() -> None:
             with left:
                 model_card.draw(chosen.key)
             with right:
-                _actions(chosen, selection.models)
+                _actions(chosen, selection)
     _job()
     _loaded()
     frame.footer(frame.Help(HOW, STRINGS, NOT_SHOWN, formula_label="Names of models"), name="catalog")
@@ -102,7 +103,11 @@ def _catalog() -> CatalogEntry | None:
         search.text_input("Search", key="search", bind="query-params", placeholder="dino 14") or "",
         family.multiselect("Family", sorted({e.family for e in CATALOG.values()}), key="family", bind="query-params"),
         objective.multiselect(
-            "Objective", sorted({e.objective for e in CATALOG.values()}), key="objective", bind="query-params"
+            "Objective",
+            sorted({e.objective for e in CATALOG.values()}),
+            key="objective",
+            bind="query-params",
+            help=meaning("objective"),
         ),
         weights.segmented_control("Weights", ["shipped", "hub"], key="weights", bind="query-params"),
     )
@@ -127,23 +132,28 @@ def _catalog() -> CatalogEntry | None:
     return entries[marked[0]] if marked and marked[0] < len(entries) else None
 
 
-def _actions(entry: CatalogEntry, models: tuple[str, ...]) -> None:
-    full, there = len(models) >= MOST_MODELS, entry.key in models
-    st.button(
-        "In the comparison" if there else "Add to the comparison",
-        key="compare",
-        width="stretch",
-        disabled=there or full,
-        help=f"At most {MOST_MODELS} models are compared at once." if full else None,
-        on_click=lambda: link.put("model", *read_models((*models, entry.key))[0]),
-    )
-    loaded = any(model.key == entry.key for model in work.zoo().loaded())
-    st.button("Load", key="load", width="stretch", disabled=loaded, on_click=_load, args=(entry.key,))
+def _actions(entry: CatalogEntry, selection: Selection) -> None:
+    st.caption(model_search.cost(entry.key))
+    if entry.key in selection.models:
+        st.caption("This model is compared already.")
+    elif len(selection.models) >= MOST_MODELS:
+        st.caption(model_list.FULL)
+    else:
+        st.button(
+            "Add to the comparison",
+            key="compare",
+            width="stretch",
+            on_click=lambda: model_list.compare((*selection.models, entry.key), selection),
+        )
+    if any(model.key == entry.key for model in work.zoo().loaded()):
+        st.caption("Loaded.")
+    else:
+        st.button("Load", key="load", width="stretch", on_click=_load, args=(entry.key,))
 
 
 def _load(model: str) -> None:
     def load(job: Job) -> None:
-        with work.zoo().lease(model, on_progress=job.report):
+        with work.zoo().lease(reference(model), on_progress=job.report):
             pass
 
     try:
@@ -157,25 +167,14 @@ def _job() -> None:
     if job is None:
         return
     if job.live:
-        _live(job)
+        progress.watch(job, part="load")
     elif job.state == "failed":
         st.error(job.error or "Loading failed.")
         st.button("Dismiss", key="dismiss", on_click=lambda: st.session_state.pop("loading"))
 
 
-@st.fragment(run_every=progress.POLL)
-def _live(job: Job) -> None:
-    if not job.live:
-        st.rerun()
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(job.fraction or 0.0, progress.describe(job, 1))
-        st.button(
-            "Stop", key="stop", type="tertiary", on_click=results.store().jobs.leave, args=(job, asking.visitor())
-        )
-
-
 def _loaded() -> None:
-    st.subheader("Loaded", anchor=False)
+    st.header("Loaded", anchor=False)
     loaded, budget = work.zoo().loaded(), work.zoo_budget()
     size = sum(model.bytes for model in loaded)
     st.progress(min(size / budget, 1.0), f"{megabytes(size)} of {megabytes(budget)}")

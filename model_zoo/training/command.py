@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 GIVEN = (
     *("objective", "architecture", "data", "batch_size", "lr", "init", "teacher"),
-    *("surface_correlation", "photographs", "positions", "precision", "seed"),
+    *("surface_correlation", "photographs", "positives", "positions", "precision", "seed"),
 )
 """Arguments that are fields of the configuration."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of ``train``."""
-    from model_zoo.training.config import OBJECTIVES, POSITIONS
+    from model_zoo.training.config import OBJECTIVES, POSITIONS, POSITIVES
     from model_zoo.training.recipes import RECIPES
 
     parser.add_argument("--recipe", choices=sorted(RECIPES), help="start from the recipe of a shipped model")
@@ -37,7 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--teacher", help="folder of the trained teacher (distilled)")
     parser.add_argument("--init", help="weights to start from instead of random ones (model.safetensors of a run)")
     parser.add_argument("--surface-correlation", type=float, help="of the scenes trained on, 0 to 1")
-    parser.add_argument("--photographs", help="image or folder whose crops are backgrounds in half of the scenes")
+    parser.add_argument(
+        "--photographs", help="image, folder or scikit-image: their crops are backgrounds in half of the scenes"
+    )
+    parser.add_argument("--positives", choices=POSITIVES, help="what two views of a scene share")
     parser.add_argument("--positions", choices=POSITIONS, help="what position embeddings start from")
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--seed", type=int)

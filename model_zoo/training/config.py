@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 OBJECTIVES = ("supervised", "distilled", "dino", "mae")
+POSITIVES = ("object", "shape")
 POSITIONS = ("random", "sincos", "near")
 
 
@@ -58,7 +59,9 @@ class TrainConfig:
         init: weights of an earlier run to start from instead of random ones; empty for none.
         teacher: folder of the trained teacher (distilled).
         surface_correlation: of the scenes, where a stage does not say otherwise.
-        photographs: a file or folder of photographs whose crops are backgrounds in half of the scenes; empty for none.
+        photographs: a file or folder of photographs whose crops are backgrounds in half of the scenes;
+            ``scikit-image`` takes those of that library that the dashboard does not show; empty for none.
+        positives: what two views of a scene share: the ``object``, or its ``shape`` alone, painted anew.
         positions: what the position embeddings of a transformer start from: ``random`` (timm's), ``sincos``, sines
             and cosines of row and column, or ``near``, the same at full strength (as in MAE) with queries and keys of
             the first two blocks alike, so that patches begin by attending to their neighbours. All are learned.
@@ -85,6 +88,7 @@ class TrainConfig:
     teacher: str = ""
     surface_correlation: float = 0.7
     photographs: str = ""
+    positives: str = "object"
     positions: str = "random"
     precision: str = "float32"
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -97,6 +101,8 @@ class TrainConfig:
             raise ValueError(f"seed must be 0 to 4294967295 (larger ones are held out), got {self.seed}")
         if not self.stages or any(stage.images < 1 for stage in self.stages):
             raise ValueError("a run needs at least one stage of at least one image")
+        if self.positives not in POSITIVES:
+            raise ValueError(f"positives must be one of {', '.join(POSITIVES)}, got {self.positives!r}")
         if self.positions not in POSITIONS:
             raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, got {self.positions!r}")
         if self.precision not in ("float32", "bfloat16"):

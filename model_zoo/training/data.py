@@ -6,6 +6,7 @@ seeds anew at every step.
 """
 
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,9 @@ from model_zoo.training.augment import jittered_crops
 
 VALIDATION_SEED = HELD_OUT_SEED + 2
 """Scenes watched while training: neither trained on nor part of the held-out figures."""
+
+SKIMAGE = ("brick.png", "camera.png", "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "moon.png")
+"""Photographs that scikit-image brings and that the dashboard does not show."""
 
 
 class Source(Protocol):
@@ -60,11 +64,20 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ScenesSource:
-    """Endless fresh scenes. Further views show the same object in another pose before another background."""
+    """Endless fresh scenes. Further views show the same object in another pose before another background.
+
+    Attributes:
+        seed: of the scenes.
+        surface_correlation: how often a surface is the class's own.
+        photographs: whose crops are the backgrounds of half of the scenes.
+        repainted: further views wear another surface, so that only the shape is shared.
+        classes: their names.
+    """
 
     seed: int
     surface_correlation: float = 0.7
     photographs: tuple[Path, ...] = ()
+    repainted: bool = False
     classes: tuple[str, ...] = CLASSES
 
     def views(
@@ -86,7 +99,7 @@ class ScenesSource:
             photographs=self.photographs,
             texture=texture,
         )
-        drawn = scenes.views(range(step * batch, (step + 1) * batch), count, device)
+        drawn = scenes.views(range(step * batch, (step + 1) * batch), count, device, self.repainted)
         return [view.images.float() / 255 for view in drawn], drawn[0].labels
 
     def validation(
@@ -177,6 +190,8 @@ class PictureSource:
 def _photographs(where: str) -> tuple[Path, ...]:
     if not where:
         return ()
+    if where == "scikit-image":
+        return tuple(Path(str(files("skimage"))) / "data" / name for name in SKIMAGE)
     root = Path(where)
     found = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not found:
@@ -184,14 +199,16 @@ def _photographs(where: str) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def open_source(data: str, seed: int, surface_correlation: float = 0.7, photographs: str = "") -> Source:
+def open_source(
+    data: str, seed: int, surface_correlation: float = 0.7, photographs: str = "", positives: str = "object"
+) -> Source:
     """The source named by ``scenes``, ``digits`` or ``folder:PATH``.
 
     Raises:
         ValueError: if the name is none of these, or a folder holds no images.
     """
     if data == "scenes":
-        return ScenesSource(seed, surface_correlation, _photographs(photographs))
+        return ScenesSource(seed, surface_correlation, _photographs(photographs), positives == "shape")
     if data == "digits":
         from sklearn.datasets import load_digits
 

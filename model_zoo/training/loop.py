@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 import model_zoo.architectures  # noqa: F401  (registers the shipped networks with timm)
 from model_zoo.features import extract, knn_top1
+from model_zoo.mae import DECODER, save_decoder
 from model_zoo.reference import step_name
 from model_zoo.training.config import Stage, TrainConfig
 from model_zoo.training.data import Source, open_source
@@ -197,7 +198,8 @@ def train(
     device = torch.device(device)
     correlations = {stage: _correlation(config, stage) for stage in config.stages}
     sources = {
-        value: open_source(config.data, config.seed, value, config.photographs) for value in set(correlations.values())
+        value: open_source(config.data, config.seed, value, config.photographs, config.positives)
+        for value in set(correlations.values())
     }
     source = sources[correlations[config.stages[0]]]
     objective = build_objective(config, source, device)
@@ -211,7 +213,9 @@ def train(
         t_in_epochs=False,
     )
     averaged = config.ema_decay > 0 and config.objective != "dino"
-    ema = ModelEmaV3(objective.exported(), decay=config.ema_decay, use_warmup=True) if averaged else None
+    decoder = objective.decodes()
+    kept = nn.ModuleList([objective.exported(), *([decoder] if decoder else [])])
+    ema = ModelEmaV3(kept, decay=config.ema_decay, use_warmup=True) if averaged else None
 
     first = 0
     if resume and out and (out / CHECKPOINT).is_file():
@@ -228,7 +232,7 @@ def train(
         (out / "config.json").write_text(json.dumps(config.to_json(), indent=2) + "\n")
 
     def exported() -> nn.Module:
-        return ema.module if ema else objective.exported()
+        return ema.module[0] if ema else objective.exported()
 
     keep = {round(share * config.steps) for share in config.snapshots}
     if out and first == 0 and 0 in keep:
@@ -257,7 +261,7 @@ def train(
         optimiser.step()
         objective.after_step(step / config.steps)
         if ema:
-            ema.update(objective.exported(), step=step)
+            ema.update(kept, step=step)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(f"the loss is {losses[-1]} at step {step}; lower the learning rate")
@@ -271,6 +275,8 @@ def train(
             saved_at = now
         if last and out:
             save_weights(exported(), out / WEIGHTS)
+            if decoder:
+                save_decoder(ema.module[1] if ema else decoder, out / DECODER)
         validating = validate_every and (done % validate_every == 0 or last)
         if last or validating or done % report_every == 0:
             spent = max(now - reported_at, 1e-9)

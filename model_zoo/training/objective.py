@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model_zoo.mae import Decoder
+
 
 class Objective(nn.Module):
     """A loss with all the parameters that it trains.
@@ -36,3 +38,7 @@ class Objective(nn.Module):
     def exported(self) -> nn.Module:
         """The model that is evaluated and shipped."""
         return self.student
+
+    def decodes(self) -> Decoder | None:
+        """The decoder that is kept beside that model; None where there is none."""
+        return None

@@ -14,8 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
 from model_zoo.catalog import CATALOG
 from model_zoo.loading import load
+from model_zoo.mae import DECODER
 from model_zoo.reference import step_name
 from model_zoo.scenes import CLASSES, PROBE_BANK_SEED
 from model_zoo.training.config import TrainConfig, stages_taken, steps_taken
@@ -49,7 +54,7 @@ NAMES = {
 }
 
 
-def publish(key: str, runs: list[Path], compute: str, notes: str = "") -> dict[str, Any]:
+def publish(key: str, runs: list[Path], compute: str, notes: str = "", share: float = 1.0) -> dict[str, Any]:
     """Writes ``weights/KEY`` from finished runs and returns what ``card.json`` holds.
 
     Args:
@@ -58,11 +63,16 @@ def publish(key: str, runs: list[Path], compute: str, notes: str = "") -> dict[s
             A folder is named like its recipe.
         compute: what it took, in words.
         notes: what else a reader should know, in sentences.
+        share: how far the shipped weights lie on the straight line from where the last run began to where it ended
+            (Wortsman et al. 2022, arXiv:2109.01903); 1 is its end.
     """
     entry = CATALOG[key]
     configs = [TrainConfig.from_json(json.loads((run / "config.json").read_text(encoding="utf-8"))) for run in runs]
     entry.folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(runs[-1] / WEIGHTS, entry.folder / WEIGHTS)
+    save_file(_between(Path(configs[-1].init), runs[-1] / WEIGHTS, share), entry.folder / WEIGHTS, {"format": "pt"})
+    (entry.folder / DECODER).unlink(missing_ok=True)
+    if (runs[-1] / DECODER).is_file():
+        shutil.copyfile(runs[-1] / DECODER, entry.folder / DECODER)
     finetune = configs[0].objective == "mae"
     figures = evaluate_scenes(load(key, device="cpu"), HELD_OUT, finetune=finetune)
     untrained = None
@@ -92,6 +102,7 @@ def publish(key: str, runs: list[Path], compute: str, notes: str = "") -> dict[s
         "steps": before,
         "compute": compute,
         "notes": notes,
+        "share": share,
         "evaluation": f"python -m model_zoo evaluate --model {key} --images scenes:{HELD_OUT}",
         "bank_seed": PROBE_BANK_SEED,
         "figures": _without_none(figures),
@@ -102,6 +113,15 @@ def publish(key: str, runs: list[Path], compute: str, notes: str = "") -> dict[s
     (entry.folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     (entry.folder / "README.md").write_text(_readme(card, configs), encoding="utf-8")
     return card
+
+
+def _between(start: Path, end: Path, share: float) -> dict[str, Tensor]:
+    r"""Weights :math:`(1 - s)\theta_0 + s\theta_1` between a run's start and its end, in the types of its end."""
+    last = load_file(end)
+    if share == 1:
+        return last
+    first = load_file(start)
+    return {name: torch.lerp(first[name].float(), end.float(), share).to(end.dtype) for name, end in last.items()}
 
 
 def _command(run: Path, config: TrainConfig) -> str:
@@ -159,6 +179,14 @@ def _readme(card: dict[str, Any], configs: list[TrainConfig]) -> str:
             f"- Optimiser: {config.optimiser}, learning rate {', then '.join(f'{run.lr:g}' for run in configs)} with a "
             f"cosine, weight decay {config.weight_decay:g}, batches of {config.batch_size}, {config.precision}.",
             *(f"- Command: `{command}`" for command in card["commands"]),
+            *(
+                [
+                    f"- The weights lie at {card['share']:g} of the straight line from the last run's start to its end "
+                    "(Wortsman et al. 2022, arXiv:2109.01903)."
+                ]
+                if card["share"] != 1
+                else []
+            ),
             f"- Compute: {card['compute']}.",
             f"- Paper of the objective: arXiv:{entry.paper}. Licence of the weights: {entry.licence}.",
             "",
@@ -200,6 +228,7 @@ if __name__ == "__main__":
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--compute", required=True)
     parser.add_argument("--notes", default="")
+    parser.add_argument("--share", type=float, default=1.0, help="of the way from the last run's start to its end")
     given = parser.parse_args()
-    print(json.dumps(publish(given.key, given.runs, given.compute, given.notes)["figures"], indent=1))
+    print(json.dumps(publish(given.key, given.runs, given.compute, given.notes, given.share)["figures"], indent=1))
     sys.exit(0)

@@ -86,6 +86,21 @@ RECIPES: dict[str, TrainConfig] = {
         options={**_DINO, "attention_drop": 0.7},
         **_MUON,
     ),
+    "scenes-vit-dino-4": TrainConfig(
+        objective="dino",
+        architecture="scenes_vit",
+        stages=(
+            Stage(32_000, 56, surface_correlation=0.1),
+            Stage(32_000, 112, drop=0.6, surface_correlation=0.3),
+        ),
+        lr=1.5e-3,
+        snapshots=(0.25, 0.5),
+        init="runs/scenes-vit-dino-3/model.safetensors",
+        photographs="scikit-image",
+        positives="shape",
+        options={**_DINO, "attention_drop": 0.7},
+        **_MUON,
+    ),
     "scenes-vit-mae": TrainConfig(
         objective="mae",
         architecture="scenes_vit",

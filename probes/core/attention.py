@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -10,10 +11,17 @@ from torch import Tensor
 
 from model_zoo.adapter import Geometry
 from model_zoo.layout import AttentionLayer
+from probes.core.leaving import Send, at_once
 
 BLOCK_BYTES = 4 * 2**20
+"""Rows of one image that are computed together on a CPU: what stays in its caches."""
+IMAGES_BYTES = 2**20
+"""Whole images are computed together on a CPU up to this; a few large products are faster there than many rows."""
+GPU_SHARE = 8
+"""A block takes at most this part of a GPU's free memory; scores, weights and a probe's product of them are three."""
 ALIGNED = 16
 """Keys are padded to a multiple of this, which makes the product with them up to 1.5 times faster."""
+LONG_ROW = 1024
 
 
 @dataclass(frozen=True)
@@ -22,27 +30,42 @@ class AttentionRows:
 
     Attributes:
         layer: index of the layer in ``spec.layers``.
-        images: indices of the batch's images in the run.
+        images: indices of the images in the run; a batch, or some images of it.
         queries: (q,) token indices of the rows; prefix tokens first, then patches row by row.
         weights: (images, heads, q, keys) as the model used them. In a windowed layer zero outside of the window.
         scores: the scores before the softmax, where the layer had such.
         source: the whole layer, from which further rows can be computed. Whoever keeps it until a later layer has
             come keeps its queries and keys, which is less than its rows once there are more tokens than channels.
+        send: brings values to the host without waiting for them in the middle of a pass, see `probes.core.leaving`.
     """
 
     layer: int
     images: range
-    queries: Tensor
+    queries: Sequence[int]
     weights: Tensor
     scores: Tensor | None = field(default=None, repr=False)
     source: "Attention | None" = field(default=None, repr=False)
+    send: Send = field(default=at_once, repr=False)
+
+    @property
+    def batch(self) -> range:
+        """The images of the whole batch."""
+        return self.images if self.source is None else self.source.images
+
+    def before(self, token: int) -> int:
+        """How many of the rows come before a token, when the rows are in order."""
+        return min(max(token - int(self.queries[0]), 0), len(self.queries))
+
+    def ends(self, layer: AttentionLayer) -> bool:
+        """Whether the last row of these images is among the rows."""
+        return int(self.queries[-1]) + 1 >= layer.queries
 
     def entropy(self) -> Tensor:
         """Shannon entropy of every row, nats: (images, heads, q); −Σ A log A, with 0 log 0 = 0."""
         if self.scores is None:
             return torch.special.entr(self.weights.clamp_min(0)).sum(-1)
         log_normaliser = self.scores.amax(-1) - self.weights.amax(-1).log()
-        return log_normaliser - torch.einsum("bhqk,bhqk->bhq", self.weights, self.scores)
+        return log_normaliser - row_dot(self.weights, self.scores)
 
 
 class Attention:
@@ -59,6 +82,8 @@ class Attention:
         weights: (batch, heads, queries, keys) where the model wrote the softmax out. In a windowed layer the batch
             is image by window.
         geometries: where the model's input lies in each of the images; empty where nobody said.
+        send: see `AttentionRows`.
+        room: bytes that a block may take, see `room`; found out when needed where it is None.
     """
 
     def __init__(
@@ -73,23 +98,23 @@ class Attention:
         scale: float = 1.0,
         weights: Tensor | None = None,
         geometries: Sequence[Geometry] = (),
+        send: Send = at_once,
+        room: tuple[int, int] | None = None,
     ) -> None:
         self.index, self.layer, self.images, self.geometries = index, layer, images, geometries
+        self.send, self._room = send, room
         self._bias = bias
-        self._windows: Tensor | None = None
         self._weights = None if weights is None else _at_least_float32(weights)
         if query is not None and key is not None:
             self._query = _at_least_float32(query) * scale
             self._keys = key.shape[-2]
             self._key = _padded(_at_least_float32(key))
             if layer.kind == "window":
-                self._weights = self._softmax(slice(None))[0]
-        if layer.kind == "window":
-            self._windows = window_patches(layer).to(self.weights_device)
+                self._weights = self._softmax(slice(None), slice(None))[0]
         self._check()
 
     @property
-    def weights_device(self) -> torch.device:
+    def device(self) -> torch.device:
         """Where the rows are computed."""
         return self._query.device if self._weights is None else self._weights.device
 
@@ -99,88 +124,141 @@ class Attention:
             found = (self._query.shape[-2], self._keys)
         else:
             found = (self._weights.shape[-2], self._weights.shape[-1])
-        if layer.kind == "window":
-            assert self._windows is not None
-            expected = (self._windows.shape[1], self._windows.shape[1])
-        else:
-            expected = (layer.queries, layer.keys)
+        expected = (layer.queries, layer.keys) if layer.kind != "window" else (layer.reach, layer.reach)
         if found != expected:
             raise RuntimeError(
                 f"{layer.name} attends with {found[0]} queries over {found[1]} keys; its layout "
                 f"({layer.prefix} prefix tokens and {layer.grid[0]}×{layer.grid[1]} patches) has {expected}"
             )
 
-    def rows(self, queries: slice | Sequence[int] | Tensor) -> AttentionRows:
-        """The rows of chosen query tokens, as float32 (float64 in a float64 model)."""
+    def rows(self, queries: slice | Sequence[int], images: slice = slice(None)) -> AttentionRows:
+        """The rows of chosen query tokens, as float32 (float64 in a float64 model).
+
+        Args:
+            queries: token indices.
+            images: which of the batch's; all by default.
+        """
         index = self._index(queries)
-        if self._windows is not None:
-            return AttentionRows(self.index, self.images, index, self._scatter(index), source=self)
-        contiguous = len(index) > 0 and bool((index.diff() == 1).all())
-        chosen = slice(int(index[0]), int(index[-1]) + 1) if contiguous else index
-        if self._weights is not None:
-            return AttentionRows(self.index, self.images, index, self._weights[:, :, chosen], source=self)
-        weights, scores = self._softmax(chosen)
-        return AttentionRows(self.index, self.images, index, weights, scores, self)
+        in_a_row = len(index) > 0 and list(index) == list(range(index[0], index[-1] + 1))
+        chosen = slice(index[0], index[-1] + 1) if in_a_row else _constant(tuple(index), self.device)
+        scores = None
+        if self.layer.kind == "window":
+            weights = self._scatter(chosen, images)
+        elif self._weights is not None:
+            weights = self._weights[images, :, chosen]
+        else:
+            weights, scores = self._softmax(chosen, images)
+        return AttentionRows(self.index, self.images[images], index, weights, scores, self, self.send)
 
     def row_of_each(self, queries: Sequence[int | None]) -> Tensor:
         """One row an image, of its own query token: (images, heads, 1, keys); NaN where an image has none."""
         asked = sorted({query for query in queries if query is not None})
         weights = self.rows(asked).weights
-        each = weights.new_full((len(queries), weights.shape[1], 1, weights.shape[3]), math.nan)
-        for image, query in enumerate(queries):
-            if query is not None:
-                each[image, :, 0] = weights[image, :, asked.index(query)]
+        if not asked:
+            return weights.new_full((len(queries), weights.shape[1], 1, weights.shape[3]), math.nan)
+        place = _constant(tuple(0 if query is None else asked.index(query) for query in queries), self.device)
+        each = weights.gather(2, place.view(-1, 1, 1, 1).expand(-1, weights.shape[1], 1, weights.shape[3]))
+        if None in queries:
+            none = _constant(tuple(int(query is None) for query in queries), self.device)
+            each.masked_fill_(none.view(-1, 1, 1, 1) == 1, math.nan)
         return each
 
     def blocks(self) -> Iterator[AttentionRows]:
-        """All rows, in order, in blocks of a few MiB; no block is kept."""
-        batch, heads = len(self.images), self.layer.heads
-        step = max(1, BLOCK_BYTES // (4 * batch * heads * self.layer.keys))
-        for start in range(0, self.layer.queries, step):
-            yield self.rows(slice(start, min(start + step, self.layer.queries)))
+        """All rows, in order, in blocks: all rows of some images, or where one image is too large some of its rows.
 
-    def _index(self, queries: slice | Sequence[int] | Tensor) -> Tensor:
+        On a CPU a block stays in the caches; on a GPU it is the whole layer wherever memory allows. None is kept.
+        """
+        queries = self.layer.queries
+        row = self.layer.heads * self.layer.keys * (8 if self._dtype == torch.float64 else 4)
+        rows, images = self._room or room(self.device)
+        step = min(queries, max(1, rows // row))
+        together = max(1, images // (row * queries)) if step == queries else 1
+        for first in range(0, len(self.images), together):
+            for start in range(0, queries, step):
+                yield self.rows(slice(start, start + step), slice(first, first + together))
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self._query.dtype if self._weights is None else self._weights.dtype
+
+    def _index(self, queries: slice | Sequence[int]) -> Sequence[int]:
         if isinstance(queries, slice):
-            return torch.arange(self.layer.queries)[queries]
-        index = torch.as_tensor(queries, dtype=torch.long)
-        if len(index) and not (int(index.min()) >= 0 and int(index.max()) < self.layer.queries):
-            raise IndexError(f"{self.layer.name} has queries 0 to {self.layer.queries - 1}, asked for {index.tolist()}")
+            return range(self.layer.queries)[queries]
+        index = [int(query) for query in queries]
+        if index and not (min(index) >= 0 and max(index) < self.layer.queries):
+            raise IndexError(f"{self.layer.name} has queries 0 to {self.layer.queries - 1}, asked for {index}")
         return index
 
-    def _softmax(self, chosen: slice | Tensor) -> tuple[Tensor, Tensor]:
-        padded = self._query[:, :, chosen] @ self._key
-        padded[..., self._keys :] = -math.inf
+    def _softmax(self, chosen: slice | Tensor, images: slice) -> tuple[Tensor, Tensor]:
+        padded = self._query[images, :, chosen] @ self._key[images]
         scores = padded[..., : self._keys]
+        if self._keys < padded.shape[-1]:
+            padded[..., self._keys :].fill_(-math.inf)
         if self._bias is not None:
             bias = self._bias
+            if bias.ndim == 4 and bias.shape[0] > 1:
+                bias = bias[images]
+            if bias.ndim >= 2 and bias.shape[-2] > 1:
+                bias = bias[..., chosen, :]
             if bias.dtype == torch.bool:
                 bias = torch.zeros_like(bias, dtype=scores.dtype).masked_fill(~bias, -math.inf)
-            per_query = bias.ndim >= 2 and bias.shape[-2] > 1
-            scores += bias[..., chosen, :] if per_query else bias
+            scores += bias
         return padded.softmax(-1)[..., : self._keys], scores
 
-    def _scatter(self, index: Tensor) -> Tensor:
+    def _scatter(self, chosen: slice | Tensor, images: slice) -> Tensor:
         """Spread the window rows of chosen patches over the whole grid, zero outside of their window."""
-        assert self._windows is not None
         assert self._weights is not None
-        count, area = self._windows.shape
-        patches = self.layer.keys
-        place = torch.full((patches + 1,), -1, dtype=torch.long)
-        place[self._windows.flatten().cpu()] = torch.arange(count * area)
-        window, position = place[index].div(area, rounding_mode="floor"), place[index] % area
-        weights = self._weights.unflatten(0, (len(self.images), count))
+        layer = self.layer
+        windows, place = _window_places(layer.grid, layer.window, layer.shift, self.device)
+        count, area = windows.shape
+        window, position = place[chosen].div(area, rounding_mode="floor"), place[chosen] % area
+        weights = self._weights.unflatten(0, (len(self.images), count))[images]
         rows = weights[:, window, :, position]  # (q, images, heads, area): indexed dimensions come first
         rows = rows.permute(1, 2, 0, 3)
-        dense = rows.new_zeros(*rows.shape[:3], patches + 1)  # the last column takes what fell on padding
-        dense.scatter_(-1, self._windows[window].expand(*rows.shape), rows)
-        return dense[..., :patches]
+        dense = rows.new_zeros(*rows.shape[:3], layer.keys + 1)  # the last column takes what fell on padding
+        dense.scatter_(-1, windows[window].expand(*rows.shape), rows)
+        return dense[..., : layer.keys]
 
 
-def window_patches(layer: AttentionLayer) -> Tensor:
+def row_dot(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of the products along the last axis, the fast way: long rows on a CPU one by one, else all at once."""
+    if a.device.type == "cpu" and a.shape[-1] > LONG_ROW:
+        return torch.einsum("...k,...k->...", a, b)
+    return (a * b).sum(-1)
+
+
+def room(device: torch.device) -> tuple[int, int]:
+    """Bytes that a block of rows may take: of one image, and of several whole ones."""
+    if device.type != "cuda":
+        return BLOCK_BYTES, IMAGES_BYTES
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own, ready for use
+    share = (torch.cuda.mem_get_info(device)[0] + kept) // GPU_SHARE
+    return share, share
+
+
+@lru_cache(maxsize=16)
+def _constant(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Whole numbers on a device, from pinned memory without waiting where it is a GPU."""
+    there = torch.tensor(values, dtype=torch.long, pin_memory=device.type == "cuda" and torch.cuda.is_available())
+    return there.to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=16)
+def _window_places(
+    grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """`window_patches`, and the reverse: the place of every patch in all windows, one after the other."""
+    windows = window_patches(grid, window, shift)
+    place = torch.full((grid[0] * grid[1] + 1,), -1, dtype=torch.long)
+    place[windows.flatten()] = torch.arange(windows.numel())
+    return windows.to(device, non_blocking=True), place[:-1].to(device, non_blocking=True)
+
+
+def window_patches(grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> Tensor:
     """Patch index at every place of every window: (windows, area); the number of patches where a place is padding."""
-    (height, width), (rows, columns) = layer.grid, layer.window
+    (height, width), (rows, columns) = grid, window
     index = torch.arange(height * width).view(height, width)
-    index = index.roll((-layer.shift[0], -layer.shift[1]), dims=(0, 1))
+    index = index.roll((-shift[0], -shift[1]), dims=(0, 1))
     pad = (0, -width % columns, 0, -height % rows)
     index = torch.nn.functional.pad(index, pad, value=height * width)
     windows = index.unflatten(1, (-1, columns)).unflatten(0, (-1, rows))

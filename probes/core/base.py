@@ -58,7 +58,10 @@ class Probe(ABC):
 
     @abstractmethod
     def update(self, state: State, seen: Any) -> State:
-        """Take in one event of the kind that `reads` names; may change and return ``state``."""
+        """Take in one event of the kind that `reads` names; may change and return ``state``.
+
+        What has to leave the device goes through the event's ``send``; ``state`` may then change once the pass is over.
+        """
 
     @abstractmethod
     def merge(self, a: State, b: State) -> State:

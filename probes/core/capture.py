@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from model_zoo.adapter import Adapter, Geometry
 from model_zoo.layout import Tap
-from probes.core.attention import Attention, AttentionCall, AttentionRows, read_call
+from probes.core.attention import Attention, AttentionCall, AttentionRows, read_call, room
+from probes.core.leaving import Leaving, Send, at_once
 from probes.core.precision import full_precision
 
 __all__ = ["Attention", "AttentionRows", "Batch", "Tokens", "Weights", "forward"]
@@ -31,6 +32,7 @@ class Tokens:
         prefix: prefix tokens before the patches.
         grid: patches down and across; (1, 1) for ``features`` and ``logits``.
         geometries: where the model's input lies in each of the images; empty where nobody said.
+        send: brings values to the host without waiting for them in the middle of a pass, see `probes.core.leaving`.
     """
 
     point: str
@@ -39,6 +41,7 @@ class Tokens:
     prefix: int
     grid: tuple[int, int]
     geometries: Sequence[Geometry] = ()
+    send: Send = field(default=at_once, repr=False)
 
     @property
     def patches(self) -> Tensor:
@@ -99,6 +102,7 @@ def forward(
 
     The fused attention kernel still runs: its query, key and mask are seen on their way in. Layers that write their
     softmax out are read at the input of their attention dropout. What is handed over is valid during the call only.
+    The host does not wait for a GPU before the whole pass has been launched; what was sent is handed over then.
 
     Args:
         adapter: the model.
@@ -118,11 +122,12 @@ def forward(
         raise ValueError(f"{adapter.spec.name} has no point {unknown[0]!r}; it has {', '.join(adapter.layout.taps)}")
     seen: Counter[str] = Counter()
     module: Any = adapter.module
+    leaving = Leaving()
 
     def give(tokens: Tokens) -> None:
         if on_tokens is not None:
             with full_precision(adapter):
-                on_tokens(replace(tokens, geometries=geometries))
+                on_tokens(replace(tokens, geometries=geometries, send=leaving.send))
 
     with adapter.lock:
         with ExitStack() as stack:
@@ -130,7 +135,7 @@ def forward(
                 for handle in _tap(adapter, point, images, give, seen):
                     stack.callback(handle.remove)
             if on_attention or any(p.startswith(("query.", "key.", "value.")) for p in points):
-                watch = _Watch(adapter, images, geometries, on_attention, give, points, seen)
+                watch = _Watch(adapter, images, geometries, on_attention, leaving.send, give, points, seen)
                 for handle in watch.hooks():
                     stack.callback(handle.remove)
                 stack.enter_context(watch)
@@ -149,6 +154,7 @@ def forward(
             f"{name} of {adapter.spec.name} was seen {times} times in one forward pass, expected once; "
             "the model does not run the way its layout says"
         )
+    leaving.arrive()
     return logits
 
 
@@ -186,13 +192,15 @@ class _Watch(TorchFunctionMode):
         images: range,
         geometries: Sequence[Geometry],
         on_attention: Callable[[Attention], None] | None,
+        send: Send,
         give: Callable[[Tokens], None],
         points: Collection[str],
         seen: Counter[str],
     ) -> None:
         super().__init__()
-        self.adapter, self.images, self.geometries = adapter, images, geometries
+        self.adapter, self.images = adapter, images
         self.on_attention, self.give, self.points, self.seen = on_attention, give, points, seen
+        self.attention = {"geometries": geometries, "send": send, "room": room(adapter.device)}
         self.running: int | None = None
 
     def hooks(self) -> list[RemovableHandle]:
@@ -231,12 +239,14 @@ class _Watch(TorchFunctionMode):
         self.seen[layer.name] += 1
         if self.on_attention is not None:
             with full_precision(self.adapter):
-                self.on_attention(Attention(self.running, layer, self.images, geometries=self.geometries, **given))
+                self.on_attention(Attention(self.running, layer, self.images, **self.attention, **given))
+
+
+def ready_to_copy(adapter: Adapter, inputs: Tensor) -> Tensor:
+    """Put inputs of a GPU into pinned memory; done where images are opened, beside the model's work."""
+    return inputs.pin_memory() if adapter.device.type == "cuda" else inputs
 
 
 def same_device(adapter: Adapter, inputs: Tensor) -> Tensor:
-    """Bring inputs to the model's device, from pinned memory without waiting where there is a GPU."""
-    device = adapter.device
-    if device.type == "cuda":
-        return inputs.pin_memory().to(device, non_blocking=True)
-    return inputs.to(device)
+    """Bring inputs to the model's device; out of pinned memory the host does not wait for it."""
+    return inputs.to(adapter.device, non_blocking=True)

@@ -23,7 +23,6 @@ from torch import Tensor
 
 import probes
 from model_zoo.adapter import Adapter
-from model_zoo.catalog import CATALOG, MASKED
 from model_zoo.decoding import ImageError
 from model_zoo.features import BATCH, extract, fit_linear, knn_top1
 from model_zoo.images import ImageSource, sources
@@ -116,7 +115,7 @@ def evaluate_scenes(
         count: how many scenes; the figures' standard error is at most 0.5 / sqrt(count). Shape bias is measured on
             half as many.
         bank_size: scenes behind k-NN and linear probe.
-        kind: ``cls`` or ``mean`` features; None chooses the one that the model's objective trains.
+        kind: ``cls`` or ``mean`` features; None takes the model's own, ``spec.features``.
         finetune: measure ``finetuned``, too, which takes minutes on a CPU.
 
     Note:
@@ -222,7 +221,7 @@ def _read(
     Args:
         adapter: the model.
         shown: the batches; each is gone before the next is made.
-        kind: of features; None chooses the one that the model's objective trains.
+        kind: of features; None takes the model's own, ``spec.features``.
         answers: keep the classifier's answers.
         outlined: hold the heads of the first so many images against their masks, as the probe saliency-score does.
     """
@@ -233,7 +232,7 @@ def _read(
     kept: dict[str, list[Tensor]] = {}
     for some in shown:
         code = extract(adapter.module, some.batch.inputs, logits=answers)
-        kind = kind or feature_kind(adapter, code)
+        kind = kind or (adapter.spec.features if "cls" in code else "mean")
         parts = {"features": code[kind], "labels": some.labels}
         if some.surfaces is not None:
             parts["surfaces"] = some.surfaces
@@ -278,13 +277,6 @@ def _opened(adapter: Adapter, images: Sequence[ImageSource], errors: dict[int, I
 def _batch(adapter: Adapter, numbers: range, pictures: list[Image.Image], masks: Sequence[Any] = ()) -> Batch:
     inputs = torch.stack([adapter.preprocess(picture) for picture in pictures])
     return Batch(adapter, numbers, same_device(adapter, inputs), pictures, masks)
-
-
-def feature_kind(adapter: Adapter, features: dict[str, Tensor]) -> str:
-    """``cls`` where a class token carried the objective; ``mean`` for masked autoencoders and without such a token."""
-    entry = CATALOG.get(adapter.reference.key or "") if adapter.reference else None
-    masked = entry is not None and entry.objective == MASKED
-    return "cls" if "cls" in features and not masked else "mean"
 
 
 def _top(order: Tensor, labels: Tensor, k: int) -> float:

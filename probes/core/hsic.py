@@ -38,24 +38,34 @@ class Sums:
 
 
 def u_centred_gram(held: dict[int, Tensor]) -> np.ndarray:
-    """U-centred Gram matrix (n, n) of the features, images in order; zero where all images are alike.
+    """U-centred Gram matrix (n, n) of the features, images in order; zero where all images are alike."""
+    return u_centred(gram(held).cpu().numpy())
 
-    HSIC₁(K, L) is the sum of the products of two such matrices over n(n−3). Features are centred first: that changes
-    nothing in exact arithmetic, and keeps a large common part from drowning the differences.
+
+def gram(held: dict[int, Tensor]) -> Tensor:
+    """Gram matrix (n, n) of the centred features, images in order, and in one more row the features' squared length.
+
+    HSIC₁(K, L) is the sum of the products of two U-centred Gram matrices over n(n−3). Features are centred first: that
+    changes nothing in exact arithmetic, and keeps a large common part from drowning the differences.
     """
     x = torch.stack([held[image] for image in sorted(held)])
     with torch.autocast(x.device.type, enabled=False):
         centred = x - x.mean(0)
-        gram = (centred @ centred.T).cpu().double().numpy()
-        length = float(x.square().sum())
-    n = len(gram)
-    if np.trace(gram) <= CONSTANT * length:
-        return np.zeros_like(gram)
-    np.fill_diagonal(gram, 0)
-    rows = gram.sum(0)
-    gram += rows.sum() / ((n - 1) * (n - 2)) - (rows[:, None] + rows[None]) / (n - 2)
-    np.fill_diagonal(gram, 0)
-    return gram
+        length = x.square().sum().expand(1, len(x))
+        return torch.cat([centred @ centred.T, length]).double()
+
+
+def u_centred(values: np.ndarray) -> np.ndarray:
+    """What `gram` gives, U-centred: (n, n)."""
+    centred, length = values[:-1].copy(), values[-1, 0]
+    n = len(centred)
+    if np.trace(centred) <= CONSTANT * length:
+        return np.zeros_like(centred)
+    np.fill_diagonal(centred, 0)
+    rows = centred.sum(0)
+    centred += rows.sum() / ((n - 1) * (n - 2)) - (rows[:, None] + rows[None]) / (n - 2)
+    np.fill_diagonal(centred, 0)
+    return centred
 
 
 def ratio_of(cross: np.ndarray, own_a: np.ndarray, own_b: np.ndarray) -> np.ndarray:

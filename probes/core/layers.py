@@ -73,5 +73,5 @@ def no_layer(spec: ModelSpec, layer: str) -> str | None:
         return None
     count = sum(point.startswith("resid_post.") for point in spec.points)
     if not count:
-        return f"the blocks of {spec.name} are not known here, so no layer can be read"
-    return f"{spec.name} has the blocks 0 to {count - 1}: there is no block {layer}"
+        return "the blocks of this model are not known here, so no layer can be read"
+    return f"this model has the blocks 0 to {count - 1}: there is no block {layer}"

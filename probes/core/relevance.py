@@ -44,11 +44,11 @@ def undefined(spec: ModelSpec, method: str, start: int = 0) -> str | None:
         if not spec.layers:
             return f"{spec.no_attention}, which {method} needs; {others}"
         if any(layer.kind == "window" for layer in spec.layers):
-            return f"{spec.name} attends within windows and has no token that {method} could start from; {others}"
+            return f"this model attends within windows and has no token that {method} could start from; {others}"
         if start >= len(spec.layers):
-            return f"{spec.name} has the layers 0 to {len(spec.layers) - 1}: relevance cannot start at layer {start}"
+            return f"this model has the layers 0 to {len(spec.layers) - 1}: relevance cannot start at layer {start}"
     elif method == "token-grad-cam" and "embed" not in spec.points:
-        return f"{spec.name} has no blocks whose tokens can be read"
+        return "this model has no blocks whose tokens can be read"
     return None
 
 
@@ -92,19 +92,6 @@ def vanished(maps: np.ndarray, method: str, similarity: np.ndarray | None) -> np
     if similarity is not None and method != "integrated-gradients":
         blank |= similarity > 1 - SAME
     return blank
-
-
-def readout(adapter: Adapter) -> str:
-    """The token that the classifier, or the embedding, is read from.
-
-    ``cls``, ``cls+dist`` (a distilled model averages what its two tokens say), ``pool`` or ``mean`` over the patches.
-    """
-    if adapter.spec.layers[-1].kind == "pool":
-        return "pool"
-    if "dist" in adapter.spec.prefix:
-        return "cls+dist"
-    averages = getattr(adapter.module, "global_pool", "token") not in ("token", "")
-    return "mean" if averages or not adapter.spec.prefix else "cls"
 
 
 @dataclass
@@ -162,7 +149,7 @@ class _Carry:
 
 def _carried(adapter: Adapter, inputs: Tensor, target: Target, start: int, *, rollout: bool) -> Relevance:
     r"""The readout row of :math:`\prod_l (I + F_l)` (chefer) or of :math:`\prod_l \operatorname{rownorm}(I + F_l)`."""
-    row = readout(adapter)
+    row = target.readout(adapter)
     carry = _Carry(adapter, rollout, row)
     score = attention_gradients(adapter, inputs, target, carry.take, start)
     return Relevance(carry.map(), score, row)
@@ -170,7 +157,7 @@ def _carried(adapter: Adapter, inputs: Tensor, target: Target, start: int, *, ro
 
 def _grad_cam(adapter: Adapter, inputs: Tensor, target: Target) -> Relevance:
     r"""The last layer's readout row :math:`(\operatorname{mean}_h w_h A_h)^+`, :math:`w_h` the head's mean gradient."""
-    row, last = readout(adapter), len(adapter.spec.layers) - 1
+    row, last = target.readout(adapter), len(adapter.spec.layers) - 1
     layer = adapter.spec.layers[last]
     maps: list[Tensor] = []
 

@@ -17,7 +17,7 @@ from model_zoo.decoding import ImageError
 from model_zoo.images import ImageSource
 from probes.core.attention import Attention, AttentionRows
 from probes.core.base import PairProbe, Probe
-from probes.core.capture import Batch, Tokens, Weights, forward, same_device
+from probes.core.capture import Batch, Tokens, Weights, forward, ready_to_copy, same_device
 from probes.core.precision import Dtype, autocast, choose
 
 Results = dict[str, dict[str, xr.Dataset]]
@@ -151,7 +151,7 @@ def _batches(models: Mapping[str, Adapter], images: Sequence[ImageSource], size:
                 errors[place] = error
         originals = [image for _, image in opened]
         inputs = {
-            label: torch.stack([adapter.preprocess(image) for image in originals])
+            label: ready_to_copy(adapter, torch.stack([adapter.preprocess(image) for image in originals]))
             for label, adapter in models.items()
             if originals
         }
@@ -212,6 +212,7 @@ class Fold:
         for reader in self._reading("weights"):
             reader.update(Weights(adapter))
         self.needs_images = any(reader.probe.reads - {"weights"} for reader in self.readers)
+        self.taps = {reader.name: frozenset(reader.probe.taps(spec)) for reader in self._reading("tokens")}
         self.points = {p: None for r in self._reading("tokens") for p in r.probe.taps(spec)}
 
     def _reading(self, kind: str) -> list[_Reader]:
@@ -254,7 +255,7 @@ class Fold:
 
     def _tokens(self, readers: list[_Reader], tokens: Tokens) -> None:
         for reader in readers:
-            if tokens.point in reader.probe.taps(self.adapter.spec):
+            if tokens.point in self.taps[reader.name]:
                 reader.update(tokens)
 
     def compute(self) -> dict[str, xr.Dataset]:

@@ -11,11 +11,16 @@ from torch import Tensor
 from model_zoo.adapter import Adapter, ModelSpec
 from model_zoo.decoding import ImageError
 from model_zoo.images import ImageSource, sources
+from probes.core.base import one_of
 from probes.core.precision import full_precision
 
 Of = str | ImageSource
 EITHER = "top-or-similarity"
 """The top class; for a model without a classifier the similarity to an image."""
+
+
+POOLS = ("head", "card", "cls", "mean")
+"""Which vector stands for an image in a similarity, see `vector`."""
 
 
 class Score(NamedTuple):
@@ -39,10 +44,12 @@ class Target:
     Attributes:
         classes: (images,) or (1,), the class whose logit is explained; None for each image's own top class.
         reference: (1, features), the embedding to which the cosine similarity is explained; None for a logit.
+        pool: what an image's embedding is, as `vector` gives it: ``head``, ``cls`` or ``mean``.
     """
 
     classes: Tensor | None = None
     reference: Tensor | None = None
+    pool: str = "head"
 
     def score(self, adapter: Adapter, inputs: Tensor) -> Score:
         """Run the model."""
@@ -53,7 +60,7 @@ class Target:
         module: Any = adapter.module
         hidden = module.forward_features(inputs)
         if self.reference is not None:
-            features = module.forward_head(hidden, pre_logits=True).flatten(1)
+            features = embedding(adapter, hidden, self.pool)
             classes = torch.full((len(inputs),), -1, device=inputs.device)
             return Score(F.cosine_similarity(features, self.reference.to(features.dtype), dim=-1), classes, None)
         logits = module.forward_head(hidden)
@@ -65,9 +72,52 @@ class Target:
         """The same with the classes settled, so that another pass explains the same ones."""
         return self if self.reference is not None else Target(classes)
 
+    def readout(self, adapter: Adapter) -> str:
+        """The token that the number is read from: what `readout` says, unless a similarity has another vector."""
+        return readout(adapter) if self.pool == "head" else self.pool
 
-def check(target: str, of: Of | None) -> None:
-    """Raise a ValueError of one sentence unless the two parameters go together and ``of`` is one image."""
+
+def readout(adapter: Adapter) -> str:
+    """The token that the classifier, or the embedding, is read from.
+
+    ``cls``, ``cls+dist`` (a distilled model averages what its two tokens say), ``pool`` or ``mean`` over the patches.
+    """
+    if adapter.spec.layers and adapter.spec.layers[-1].kind == "pool":
+        return "pool"
+    if "dist" in adapter.spec.prefix:
+        return "cls+dist"
+    averages = getattr(adapter.module, "global_pool", "token") not in ("token", "")
+    return "mean" if averages or not adapter.spec.prefix else "cls"
+
+
+def vector(adapter: Adapter, pool: str) -> str:
+    """Which vector stands for an image in a model: ``head`` (what its classifier reads), ``cls`` or ``mean``.
+
+    Args:
+        adapter: the model.
+        pool: one of `POOLS`. ``card`` is ``ModelSpec.features`` where the classifier reads CLS or the mean, and
+            both tokens of a distilled model. SigLIP is always read by its pooling query, which is one of its attention
+            layers.
+    """
+    own = readout(adapter)
+    if own == "pool":
+        return "head"
+    wanted = (adapter.spec.features if own in ("cls", "mean") else "head") if pool == "card" else pool
+    return "head" if wanted == own or (wanted == "cls" and "cls" not in adapter.spec.prefix) else wanted
+
+
+def embedding(adapter: Adapter, hidden: Tensor, pool: str) -> Tensor:
+    """Embeddings (images, features) of what ``forward_features`` gave; ``pool`` as `vector` gives it."""
+    module: Any = adapter.module
+    prefix = adapter.spec.prefix
+    if pool == "head":
+        return module.forward_head(hidden, pre_logits=True).flatten(1)
+    return hidden[:, prefix.index("cls")] if pool == "cls" else hidden[:, len(prefix) :].mean(1)
+
+
+def check(target: str, of: Of | None, pool: str = "head") -> None:
+    """Raise a ValueError of one sentence unless the parameters go together and ``of`` is one image."""
+    one_of("pool", pool, POOLS)
     if not target.strip():
         raise ValueError(f"target is empty; it must be top, a class (index or name), similarity or {EITHER}.")
     if (target in ("similarity", EITHER)) != (of is not None):
@@ -91,16 +141,16 @@ def undefined(spec: ModelSpec, target: str) -> str | None:
     if target == "similarity":
         return None
     if not spec.classes:
-        return f"{spec.name} has no classifier: explain its similarity to an image with target=similarity and of=IMAGE"
+        return "this model has no classifier: explain its similarity to an image instead"
     if target == "top" or class_index(spec, target) is not None:
         return None
     if target.lstrip("-").isdigit():
-        return f"{spec.name} has the classes 0 to {spec.classes - 1}: there is no class {target}"
+        return f"this model has the classes 0 to {spec.classes - 1}: there is no class {target}"
     if not spec.labels:
-        return f"{spec.name} does not know its classes by name: give an index, 0 to {spec.classes - 1}"
+        return f"this model does not know its classes by name: give an index, 0 to {spec.classes - 1}"
     names = {word.casefold(): word for label in spec.labels for word in _synonyms(label)}
     close = [names[word] for word in difflib.get_close_matches(target.casefold(), list(names), n=3)]
-    return f"{spec.name} has no class named {target!r}" + (f" (nearest: {', '.join(close)})" if close else "")
+    return f"this model has no class named {target!r}" + (f" (nearest: {', '.join(close)})" if close else "")
 
 
 def class_index(spec: ModelSpec, target: str) -> int | None:
@@ -113,7 +163,7 @@ def class_index(spec: ModelSpec, target: str) -> int | None:
     return next(iter(whole), next(synonyms, None))
 
 
-def resolve(adapter: Adapter, target: str, of: Of | None) -> Target:
+def resolve(adapter: Adapter, target: str, of: Of | None, pool: str = "head") -> Target:
     """The target for a model for which it is not `undefined`; runs the model once on ``of`` for a similarity."""
     target = meant(adapter.spec, target)
     if target == "similarity" and of is not None:
@@ -122,8 +172,9 @@ def resolve(adapter: Adapter, target: str, of: Of | None) -> Target:
         weight = next(module.parameters())
         inputs = adapter.preprocess(source.open()).unsqueeze(0).to(weight.device, weight.dtype)
         with adapter.lock, torch.inference_mode(False), torch.no_grad(), full_precision(adapter):
-            features = module.forward_head(module.forward_features(inputs), pre_logits=True)
-        return Target(reference=features.flatten(1).float() if features.dtype.itemsize < 4 else features.flatten(1))
+            used = vector(adapter, pool)
+            features = embedding(adapter, module.forward_features(inputs), used)
+        return Target(reference=features.float() if features.dtype.itemsize < 4 else features, pool=used)
     if target == "top":
         return Target()
     index = class_index(adapter.spec, target)

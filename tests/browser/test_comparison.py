@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from dashboard.state import models
+
 expect.set_options(timeout=20_000)
 
 ONE = "/?model=timm:test_vit@random:0&image=photo:coffee"
@@ -36,7 +38,7 @@ def click_at(page, panel, u, v):
 def test_it_opens_with_a_comparison(visit):
     page = visit("/")
     expect(page.get_by_role("heading", level=1)).to_have_text("Where does each model look?")
-    assert len(state(page)["model"]) == 4
+    assert "model" not in state(page), "what a page shows by itself is no choice"
     expect(hits(page)).to_have_count(2 * (1 + 4))  # a photo and a scene, each with four trained models
     expect(page.locator("figure[data-state=ready]")).to_have_count(10)
     names = page.locator(".frame .name").all_text_contents()
@@ -71,8 +73,10 @@ def test_two_models_a_clicked_patch_and_the_copied_link(visit, context, server, 
     page = visit(ONE)
     expect(hits(page)).to_have_count(2)
     adding = page.get_by_role("combobox", name="Add a model")
-    adding.fill("timm:test_vit2@random:0")
+    adding.fill("test_vit2")
     adding.press("Enter")
+    page.get_by_text("Random weights", exact=True).click()
+    page.get_by_role("button", name="Add", exact=True).click()
     expect(hits(page)).to_have_count(3)
     settled(page)
 
@@ -109,7 +113,9 @@ def test_the_pointer_is_linked_over_all_panels_without_a_run(visit):
     expect(page.locator(".cell.hov:visible")).to_have_count(2)
     expect(page.locator(".shared .tick")).to_have_count(2)
     colours = page.locator(".shared .tick").evaluate_all("all => all.map(t => getComputedStyle(t).borderLeftColor)")
-    assert colours == ["rgb(0, 114, 178)", "rgb(230, 159, 0)"]
+    assert colours == [
+        "rgb({}, {}, {})".format(*bytes.fromhex(colour[1:])) for colour in models.colours(state(page)["model"]).values()
+    ]
     assert "at" not in state(page)
     page.mouse.move(5, 5)
     expect(page.locator(".cell.hov:visible")).to_have_count(0)
@@ -137,6 +143,23 @@ def test_the_keyboard_selects_and_clears(visit, settled):
     expect(page.locator(".cell.sel:visible")).to_have_count(0)
     linked(page, query="cls")
     settled(page)
+
+
+def test_a_clicked_patch_is_one_entry_of_the_history(visit, settled):
+    page = visit(TWO)
+    before = page.evaluate("history.length")
+    click_at(page, 1, 0.5, 0.4)
+    linked(page, query="patch")
+    settled(page)
+    assert page.evaluate("history.length") == before + 1
+    page.go_back()
+    page.wait_for_url(lambda url: "query" not in url)
+    settled(page)
+    expect(page.locator(".cell.sel:visible")).to_have_count(0)
+    page.go_forward()
+    linked(page, query="patch")
+    settled(page)
+    expect(page.locator(".cell.sel:visible")).to_have_count(2)
 
 
 def test_going_back_takes_the_choice_back(visit, settled):

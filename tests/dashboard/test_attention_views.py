@@ -1,12 +1,15 @@
-"""The pages of heads, rollout, distance and token norms: figures as data, sentences as numbers."""
+"""The pages of heads, rollout and token norms: figures as data, sentences as numbers."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from streamlit.testing.v1 import AppTest
 
 from dashboard.draw import frame
-from dashboard.views.distance import head_distances, head_picker
+from dashboard.state.models import title
 from dashboard.views.heads import maps, mosaic, overview
 from dashboard.views.rollout import conventions, toy
 from dashboard.views.token_norms import norms as token_norms
@@ -14,74 +17,10 @@ from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
 from probes.attention_rollout import AttentionRollout
 from probes.core.attention import AttentionRows
+from tests.dashboard.turning import turn_to
 
+HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 COLOURS = {"a": "#0072B2", "b": "#E69F00"}
-
-
-def distances(seed=0, layers=4, heads=3, uniform=116.5, sem=2.0):
-    values = np.random.default_rng(seed).uniform(20, 180, (layers, heads))
-    px = {"units": "px"}
-    return xr.Dataset(
-        {
-            "distance": (("layer", "head"), values, px),
-            "distance_sem": (("layer", "head"), np.full((layers, heads), sem), px),
-            "cls_mass": (("layer", "head"), np.full((layers, heads), 0.25), {"units": "fraction of attention"}),
-            "uniform_distance": ((), uniform, px),
-            "largest_distance": ((), 294.2, px),
-        },
-        coords={"layer": np.arange(layers), "head": np.arange(heads)},
-        attrs={"n": 3, "diagonal": 316.8},
-    )
-
-
-def test_distance_draws_heads_with_errors_means_and_the_uniform_line():
-    data = {"a": distances(0), "b": distances(1)}
-    figure = head_distances.figure(head_distances.scaled(data, "px"), COLOURS)
-    points = [trace for trace in figure.data if trace.mode == "markers"]
-    assert [len(trace.y) for trace in points] == [12, 12]
-    assert list(points[0].error_y.array) == [2.0] * 12
-    lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
-    np.testing.assert_allclose(lines[1].y, data["b"]["distance"].values.mean(1))
-    assert [shape.y0 for shape in figure.layout.shapes] == [116.5]  # both models share it
-    assert figure.layout.yaxis.title.text == "mean attention distance (px of the input)"
-
-
-def test_fractions_of_the_diagonal_divide_everything_by_it():
-    data = {"a": distances(0), "b": distances(1, uniform=50.0)}
-    scaled = head_distances.scaled(data, "diagonal")
-    np.testing.assert_allclose(scaled["a"]["distance"], data["a"]["distance"] / 316.8)
-    np.testing.assert_allclose(scaled["a"]["distance_sem"], 2 / 316.8)
-    figure = head_distances.figure(scaled, COLOURS)
-    assert sorted(shape.y0 for shape in figure.layout.shapes) == pytest.approx([50 / 316.8, 116.5 / 316.8], abs=1e-4)
-    assert "fraction of the diagonal" in figure.layout.yaxis.title.text
-
-
-def test_layers_without_a_distance_at_the_end_are_not_drawn():
-    data = distances(0)
-    data["distance"][3] = np.nan
-    figure = head_distances.figure(head_distances.scaled({"a": data}, "px"), COLOURS)
-    assert list(figure.data[1].x) == [1, 2, 3]
-
-
-def test_the_sentence_about_distance_follows_from_the_numbers():
-    data = distances(0, uniform=100.0)
-    data["distance"][:] = np.array([[10.0, 20.0, 30.0]] * 3 + [[80.0, 90.0, 100.0]])
-    said = head_distances.reading(head_distances.scaled({"a": data}, "px"), renormalised=True)
-    assert "20 in the first layer, 90 in the last; heads from 10 to 100, 75\u202f% of them below half" in said
-    assert "n = 3 images, renormalised over the patches" in said
-
-
-def test_the_linked_chart_holds_every_head_and_a_selection():
-    data = head_distances.scaled({"a": distances(0), "b": distances(1)}, "px")
-    chart = head_picker.chart(data, COLOURS).to_dict()
-    (rows,) = chart["datasets"].values()
-    assert len(rows) == 24
-    assert {p["name"] for p in chart["params"]} == {"head"}
-    table = head_distances.table(data)
-    assert head_picker.chosen([{"model": "b", "layer": 2, "head": 3}], table) == ("b", 2, 3)
-    far = table.loc[table["distance"].idxmax()]
-    for nonsense in ([], [{"model": "b", "layer": 99, "head": 1}], [{"x": None}]):
-        assert head_picker.chosen(nonsense, table) == (far["model"], far["layer"], far["head"])
 
 
 @pytest.mark.parametrize("convention", ["paper", "vit-explain"])
@@ -228,3 +167,16 @@ def test_the_table_of_heads_names_every_weight_of_every_layer():
     assert len(lines) == 1 + values.size
     assert lines[1] == "ViT,1,1,1,1,0"
     assert lines[-1] == f"ViT,2,3,2,2,{values.max():g}"
+
+
+def test_the_models_keep_their_order_where_columns_stand_under_one_another(settle):
+    at = AppTest.from_file(HOME, default_timeout=120)
+    at.query_params["model"] = [f"timm:test_vit@random:{seed}" for seed in range(3)]
+    at.query_params["image"] = "photo:coffee"
+    settle(turn_to(at, "heads"))
+    titles = [title(model) for model in at.query_params["model"]]
+    drawn = [html.proto.body for html in at.main.get("html")]
+    assert [title for body in drawn for title in titles if f">{title}<" in body] == titles
+    statistics = [said.value for said in at.main.markdown]
+    assert "**Attention to CLS**" in statistics
+    assert "**Attention to patches**" not in statistics, "it is what the others leave, nearly 1 everywhere"

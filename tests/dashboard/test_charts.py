@@ -1,8 +1,12 @@
+import io
+
 import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
 import pytest
 import xarray as xr
 
-from dashboard.draw import charts
+from dashboard.draw import charts, frame
 
 
 def dataset(layers, heads, seed=0, units="nats"):
@@ -41,3 +45,27 @@ def test_missing_heads_are_left_out_and_a_model_without_any_value_is_not_drawn()
     assert len(figure.data) == 2
     assert len(figure.data[0].y) == 6 + 3 * 3
     assert np.isfinite(figure.data[1].y).all()
+
+
+def test_a_figure_keeps_the_margin_and_the_legend_that_it_has_of_its_own():
+    plain = frame.dressed(go.Figure()).layout
+    assert (plain.margin.t, plain.legend.y, plain.legend.orientation) == (28, 1.02, "h")
+    own = frame.dressed(go.Figure(layout={"margin": {"t": 72}, "legend": {"y": 1.2}})).layout
+    assert (own.margin.t, own.margin.l, own.legend.y, own.legend.orientation) == (72, 8, 1.2, "h")
+
+
+def test_a_csv_counts_layers_heads_rows_and_columns_from_one():
+    values = np.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2)
+    one = xr.Dataset(
+        {"map": (("layer", "head", "y", "x"), values)}, coords={"layer": [0, 1], "head": [0, 1, 2], "query_row": -1}
+    )
+    lines = pd.read_csv(io.StringIO(frame.csv({"a": one})))
+    assert list(lines.columns[:5]) == ["model", "layer", "head", "row", "column"]
+    for name, last in {"layer": 2, "head": 3, "row": 2, "column": 2}.items():
+        assert sorted(lines[name].unique()) == list(range(1, last + 1))
+    at = lines[lines["layer"].eq(2) & lines["head"].eq(3) & lines["row"].eq(1) & lines["column"].eq(2)]
+    assert at["map"].tolist() == [values[1, 2, 0, 1]]
+    assert set(lines["query_row"]) == {-1}, "no row at all stays none"
+    pair = xr.Dataset({"cka": (("layer_a", "layer_b"), np.eye(2))}, coords={"layer_a": [0, 1], "layer_b": [0, 1]})
+    lines = pd.read_csv(io.StringIO(frame.csv({"a + b": pair})))
+    assert lines[lines["cka"].eq(1)][["layer_a", "layer_b"]].values.tolist() == [[1, 1], [2, 2]]

@@ -237,3 +237,14 @@ def test_the_saved_picture_holds_the_grids_on_one_scale_and_the_maps():
     placed = slides.scattered(VECTORS[:, :2], CLASSES, more["thumbnails"])
     assert placed.shape == (slides.SIDE, slides.SIDE, 3)
     assert (placed < 250).any(-1).mean() > 0.02
+
+
+def test_a_grid_of_one_colour_is_explained_and_no_other():
+    common = np.random.default_rng(0).normal(size=(20, 8))
+    squares = {}
+    for name, offset in (("MAE", 10.0), ("ViT", 0.0)):
+        unit = (common + offset) / np.linalg.norm(common + offset, axis=1, keepdims=True)
+        squares[name] = vectors.ImageVectors(name, "#0072B2", "", unit @ unit.T, unit)
+    assert squares["MAE"].square.min() > 0.9
+    assert "The grid of MAE has one colour" in embeddings.of_one_colour(list(squares.values()))
+    assert embeddings.of_one_colour([squares["ViT"]]) == ""

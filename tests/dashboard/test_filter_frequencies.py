@@ -134,6 +134,7 @@ def test_the_table_holds_both_quantities(banks):
     assert len(amplitudes) == 49
     zero = amplitudes[(amplitudes.frequency_y == 0) & (amplitudes.frequency_x == 0)].value.item()
     assert zero == pytest.approx(amplitude(weights["b"], 0, 0), rel=1e-5)
+    assert table["rank"].min() == 1
     assert len(table[(table.model == "a") & table.quantity.str.startswith("spectrum")]) == datasets["a"].sizes["rank"]
 
 

@@ -1,5 +1,8 @@
 """The first page asks once: each image is opened once, and each model runs once over all of them."""
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +15,17 @@ from dashboard.images import gallery
 from probes.core import runner
 
 HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
+
+
+def test_the_pages_import_nothing_that_is_imported_late():
+    """In a fresh process, as these tests import much themselves."""
+    code = (
+        "import json, sys\nfrom dashboard import navigation, starting\nnavigation.pages()\n"
+        "print(json.dumps([name for name in starting.LATE if name in sys.modules]))"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
 def upload(seed: int) -> str:
@@ -53,10 +67,13 @@ def test_four_images_are_opened_once_and_four_models_run_once(settle, monkeypatc
 
 def test_what_was_there_before_is_not_run_again_and_what_is_missing_takes_one_pass(settle, monkeypatch):
     old, new = upload(11), upload(12)
-    at = AppTest.from_file(HOME, default_timeout=60)
-    at.query_params["model"] = ["timm:test_vit@random:205"]
-    at.query_params["image"] = [old]
-    settle(at)
+
+    def opened(*images):
+        at = AppTest.from_file(HOME, default_timeout=60)
+        at.query_params["model"], at.query_params["image"] = ["timm:test_vit@random:205"], list(images)
+        return settle(at)
+
+    opened(old)
     ran = []
     run = runner.run
 
@@ -65,11 +82,9 @@ def test_what_was_there_before_is_not_run_again_and_what_is_missing_takes_one_pa
         return run(models, images, probes, **kwargs)
 
     monkeypatch.setattr(runner, "run", running)
-    at.query_params["image"] = [old]
-    settle(at)
+    opened(old)
     assert ran == []
-    at.query_params["image"] = [new, old]
-    settle(at)
+    at = opened(new, old)
     assert not at.exception
     # One pass: the mean over both images is new, and the new image's map rides along.
     assert ran == [(2, ["AttentionMaps", "AttentionStatistics"])]

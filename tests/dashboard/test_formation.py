@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.compute import results
 from dashboard.compute.asking import ModelResult
+from dashboard.draw import frame
 from dashboard.state.selection import Selection
 from dashboard.views.formation import along_training, trainings
 from dashboard.views.formation.along_training import Course
@@ -130,3 +131,15 @@ def test_five_models_without_snapshots_leave_the_shipped_pair_with_two_colours()
         for visitor in list(job.waiting):
             results.store().jobs.leave(job, visitor)
         assert job.finished.wait(60)
+
+
+def test_the_legend_stands_above_the_names_of_the_charts_and_the_data_fill_the_axis() -> None:
+    drawn = frame.dressed(along_training.distance_figure(COURSES, 12_000))
+    inside = drawn.layout.height - drawn.layout.margin.t - drawn.layout.margin.b
+    names = [entry for entry in drawn.layout.annotations if entry.text.startswith("layer")]
+    assert (drawn.layout.legend.y - max(name.y for name in names)) * inside > 25, "a name's line is 22 px tall"
+    lengths = [y for trace in drawn.data for y in trace.y] + [52.0]
+    low, high = drawn.layout.yaxis.range
+    assert low < min(lengths)
+    assert high > max(lengths)
+    assert (max(lengths) - min(lengths)) / (high - low) > 0.85

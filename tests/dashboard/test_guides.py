@@ -76,7 +76,7 @@ def test_the_guides_view_is_drawn(guided, settle):
         from dashboard.state import link
         from dashboard.views import central_mass
 
-        link.begin("central-mass")
+        link.begin()
         view.draw(central_mass.VIEW)
         link.publish()
         st.session_state["drawn"] = True

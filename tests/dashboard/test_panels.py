@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dashboard.draw import export, panels
+from dashboard.draw import export, palette, panels
 from dashboard.draw.panels import Look, Panel, Row, Scale, checked_point
 from dashboard.images import gallery
 from model_zoo.adapter import Geometry
@@ -23,6 +23,12 @@ def described(panel, scale=None, **look):
     return panels.described(panel, PICTURE, scale or Scale.over([VALUES], "attention weight"), Look(**look))
 
 
+def encoded(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def pixels(uri):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
 
@@ -34,18 +40,55 @@ def test_a_map_is_drawn_one_pixel_a_patch_over_the_models_crop_only():
     assert entry["exact"]
     assert entry["box"] == pytest.approx([100 / 600, 0, 500 / 600, 1])
     drawn = pixels(entry["map"])
-    assert drawn.shape == (3, 4, 3)
-    assert drawn[-1, -1, 0] > 200  # the largest value is yellow
-    assert drawn[0, 0, 2] > drawn[0, 0, 0]  # the smallest is blue
+    assert drawn.shape == (3, 4, 4)
+    assert (drawn[-1, -1, :2] > 180).all()  # the largest value is yellow
+    assert drawn[-1, -1, 2] < 100
     assert entry["values"][5] == "0.05"
     assert entry["places"][0] == 0.0
     assert entry["places"][-1] == 1.0
 
 
+def test_the_photograph_is_seen_where_values_are_low_and_not_at_all_under_a_flat_map():
+    panel = Panel("a", "#0072B2", geometry=GEOMETRY, values=VALUES)
+    over, flat = (pixels(described(panel, flat=flat)["map"]) for flat in (False, True))
+    opacity = over[..., 3].ravel() / 255
+    assert opacity[0] == pytest.approx(0.05, abs=0.002)
+    assert opacity[1:3] == pytest.approx(0.05 + 1.1 * (VALUES.ravel()[1:3] / 0.11) ** 0.7, abs=0.002)
+    assert opacity[-1] == pytest.approx(0.92, abs=0.002)
+    assert (np.diff(opacity) >= 0).all()
+    assert flat.shape == (3, 4, 3)
+    assert (flat == over[..., :3]).all(), "the same colours"
+
+
+def test_a_signed_map_shows_the_photograph_around_zero():
+    values = np.array([[-0.2, -0.1, 0.0, 0.1, 0.2]])
+    scale = Scale.over([values], "difference", signed=True)
+    drawn = pixels(described(Panel("a", "#0072B2", geometry=GEOMETRY, values=values), scale)["map"])[0].astype(int)
+    assert drawn[:, 3].tolist() == drawn[::-1, 3].tolist()
+    assert (drawn[2, 3], drawn[0, 3]) == (round(0.05 * 255), round(0.92 * 255))
+    assert drawn[0, 2] > drawn[0, 0], "blue"
+    assert drawn[4, 0] > drawn[4, 2], "orange"
+
+
+def test_what_is_drawn_for_a_value_is_what_the_bar_shows_over_the_photographs_grey():
+    grey = gallery.UPLOADS.add(encoded(Image.new("RGB", (600, 400), (128, 128, 128))), "grey.png")
+    panel = Panel("a", "#0072B2", geometry=GEOMETRY, values=VALUES)
+    scale = Scale.over([VALUES], "attention weight")
+    text = export.svg(grey, [panel], scale=scale, look=Look(), title="t", caption="c")
+    picture = np.asarray(Image.open(io.BytesIO(export.png(text))).convert("RGB")).astype(float)
+    ramp = palette.ramp(flat=False, steps=12)
+    left, top, width = export.MARGIN + export.WIDTH + export.GAP, export.MARGIN + 40 + export.HEAD, export.WIDTH
+    for patch, wanted in enumerate(ramp):
+        row, column = divmod(patch, 4)
+        x = left + (100 + (column + 0.5) * 100) / 600 * width
+        y = top + (row + 0.5) * 400 / 3 / 600 * width
+        assert picture[round(2 * y), round(2 * x)] == pytest.approx(wanted, abs=3)
+
+
 def test_smooth_is_finer_and_not_called_exact():
     entry = described(Panel("a", "#0072B2", geometry=GEOMETRY, values=VALUES), smooth=True)
     assert not entry["exact"]
-    assert pixels(entry["map"]).shape == (48, 64, 3)
+    assert pixels(entry["map"]).shape == (48, 64, 4)
 
 
 def test_the_same_value_has_the_same_colour_in_panels_of_one_scale():
@@ -70,7 +113,7 @@ def test_a_mask_darkens_what_is_outside_and_draws_its_border():
     assert veil[0, 0, 3] > 150
     assert entry["contour"].count("M") == 4
     both = described(Panel("a", "#0072B2", geometry=GEOMETRY, values=VALUES, mask=mask, contour_only=True))
-    assert pixels(both["map"]).shape[-1] == 3
+    assert set(pixels(both["map"])[..., 3].ravel()) - {0, 195}, "a map, no veil"
     assert both["contour"] == entry["contour"]
 
 
@@ -88,7 +131,7 @@ def test_a_scale_over_most_values_ends_below_a_towering_one_and_says_so():
     peaked[3, 4] = 0.5
     scale = Scale.over_most([peaked], "attention weight")
     assert scale.high == pytest.approx(0.01)
-    assert scale.bar()["high"] == "0.01 attention weight or more"
+    assert scale.bar(flat=False)["high"] == "0.01 attention weight or more"
     even = Scale.over_most([np.linspace(0, 1, 400)], "attention weight")
     assert (even.high, even.units) == (1.0, "attention weight")
 

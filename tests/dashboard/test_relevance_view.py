@@ -27,6 +27,7 @@ def dataset(values: np.ndarray, *, vanished: bool = False, name: str = "heart, c
         }
         | ({} if name == "similarity" else {"target_probability": ("image", [0.25])}),
         coords={"target_name": ("image", [name])},
+        attrs={"vector": "mean"} if name == "similarity" else {},
     )
 
 
@@ -86,7 +87,7 @@ def test_the_sentence_follows_from_the_numbers() -> None:
     ]
     said = concentration.reading(found, "photo:chelsea")
     assert "**A** (heart, 25\u202f%, logit 2.5): Chefer 62\u202f%" in said  # 10 of 16 patches hold 60% of an even map
-    assert "**B** (similarity to Scene 3, 2.5): Chefer 6\u202f%" in said
+    assert "**B** (similarity to Scene 3, mean of patches, 2.5): Chefer 6\u202f%" in said
     assert "n = 1 image" in said
     mask = gallery.mask("scene:0")
     on_object = concentration.reading(found[:1], "scene:0")
@@ -100,7 +101,11 @@ def test_without_a_classifier_the_top_class_becomes_a_similarity() -> None:
     asked = probe_of(request)
     with_classes, without = (ModelSpec("vit", (64, 64), 16, (4, 4), (), (), (), n) for n in (10, 0))
     assert [targets.meant(spec, asked.target) for spec in (with_classes, without)] == ["top", "similarity"]
-    assert target_choice.Chosen("similarity", "scene:4").params == {"target": "similarity", "of": "scene:4"}
+    assert target_choice.Chosen("similarity", "scene:4").params == {
+        "target": "similarity",
+        "of": "scene:4",
+        "pool": "card",
+    }
     assert target_choice.Chosen("cat", "scene:4").params == {"target": "cat"}  # a model without classes says so there
 
 

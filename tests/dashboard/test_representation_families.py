@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard.compute import work
+from dashboard.state.models import title
 from tests.dashboard.test_pages import HOME, clean
 from tests.dashboard.turning import turn_to
 
@@ -18,7 +19,7 @@ SMALL = {
     "timm:resnet18@random:0": (64, 64),  # no tokens at all
 }
 FAMILIES = list(SMALL)
-NAMES = [name.removeprefix("timm:").replace("@random:", "-random-") for name in FAMILIES]
+NAMES = [title(name) for name in FAMILIES]
 IMAGES = ["scene:0", "scene:1", "scene:2", "scene:3"]
 
 
@@ -35,7 +36,7 @@ def small(monkeypatch):
     lease = work.Zoo.lease
 
     def resized(self, reference, *, image_size=None, **options):
-        return lease(self, reference, image_size=image_size or SMALL.get(str(reference)), **options)
+        return lease(self, reference, image_size=image_size or SMALL.get(reference.source), **options)
 
     monkeypatch.setattr(work.Zoo, "lease", resized)
 
@@ -70,7 +71,7 @@ def test_filters_and_positions_have_a_result_or_a_reason_for_every_family(settle
     assert all(f"**{name}**: " in text for name in NAMES)
     text = said(opened(settle, "positions"))
     assert all(f"**{name}**: " in text for name in NAMES)
-    assert "resnet18 is convolutional: it has no position embedding" in text
+    assert "this model is convolutional: it has no position embedding" in text
     assert "inside one window" in text
 
 

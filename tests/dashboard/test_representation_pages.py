@@ -138,7 +138,7 @@ def test_a_zip_is_read_off_the_script_thread(settle, monkeypatch):
     data = packed([(f"{i}.png", png(note=f"off the thread {i}")) for i in range(4)])
     at.file_uploader[many(at)].upload("x.zip", data, "application/zip")
     at.run()  # returns while the zip is still being read, with the set that the page had
-    assert any(caption.value.startswith("Images: ") for caption in at.caption)
+    assert any(bar.proto.text.startswith("Images: ") for bar in at.get("progress"))
     assert at.query_params["set"] in ("scenes-32", ["scenes-32"])
     go.set()
     settle(at)

@@ -27,7 +27,7 @@ def square(layers_a=3, layers_b=4, kinds=("resid_post", "resid_post"), **attrs):
             "cka_sd": (("layer_a", "layer_b"), np.full_like(values, np.nan)),
         },
         coords={"point_a": ("layer_a", points[0]), "point_b": ("layer_b", points[1])},
-        attrs={"n": 64, "minibatches": 2, "dropped": 1, "constant": [], **attrs},
+        attrs={"n": 64, "minibatches": 2, "dropped": 1, "constant": [], "used_a": "cls", "used_b": "cls", **attrs},
     )
 
 
@@ -43,10 +43,11 @@ def test_cka_square_is_not_transposed_and_has_one_scale():
 
 
 def test_cka_in_words():
-    said = cka.reading({("a", "b"): square()}, "cls")
+    said = cka.reading({("a", "b"): square()})
     assert "most alike at block 2 and block 3, CKA 0.9;" in said
     assert "n = 64 images in 2 minibatches; 1 left over; features are CLS" in said
-    constant = cka.reading({("a", "a"): square(3, 3, constant=["embed"])}, "cls")
+    assert "features are CLS and mean of patches" in cka.reading({("a", "b"): square(used_b="mean")})
+    constant = cka.reading({("a", "a"): square(3, 3, constant=["embed"])})
     assert constant.endswith("Undefined where every image gives the same: input of block 1.")
     assert "with the first" in constant
 
@@ -54,7 +55,7 @@ def test_cka_in_words():
 def test_a_square_in_which_nothing_is_defined_is_said_in_words():
     data = square()
     data["cka"][:] = np.nan
-    assert cka.reading({("a", "b"): data}, "cls").startswith("CKA is undefined here, as every image gives the same")
+    assert cka.reading({("a", "b"): data}).startswith("CKA is undefined here, as every image gives the same")
 
 
 @pytest.mark.parametrize("made", ["cka", "positions"])

@@ -1,32 +1,46 @@
 """The table, ranking and answer of the saliency page, object masks, and the sanity page's figure, as data."""
 
 import io
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 
 from dashboard.compute.asking import ModelResult
-from dashboard.controls import object_masks
+from dashboard.controls import object_masks, progress
+from dashboard.controls.map_options import MapOptions
 from dashboard.images import gallery, masks
 from dashboard.state.selection import Selection
-from dashboard.views.dino_supervised import object_scores, removal_curves, scored_maps
+from dashboard.views.dino_supervised import object_scores, removal_curves, scored_maps, verdict
 from dashboard.views.dino_supervised import view as dino_supervised
 from dashboard.views.dino_supervised.object_scores import Scores
 from dashboard.views.sanity import correlations
 from dashboard.views.sanity import view as sanity
 from model_zoo.adapter import Geometry, ModelSpec
 from model_zoo.decoding import ImageError
-from probes.core.saliency import overlap
+from probes.core.saliency import baselines, overlap
+from tests.dashboard.turning import turn_to
 
+HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 WHOLE = Geometry((224, 224), (0.0, 0.0, 224.0, 224.0), (224, 224))
 
 
 def scores(iou: list[list[float]], *, untrained: bool = False) -> Scores:
     values = np.array(iou)
-    return Scores(values, (values > 0.3).astype(float), values / 2, np.full(len(values), 0.2), untrained)
+    area = np.full(len(values), 0.2)
+    known = {"uniform": flat(0.18, area), "centre": flat(0.31, area)}
+    return Scores(values, (values > 0.3).astype(float), values / 2, area, untrained, known)
+
+
+def flat(iou: float, area: np.ndarray) -> Scores:
+    """A baseline: one value on every image."""
+    column = np.full((len(area), 1), iou)
+    return Scores(column, column, np.full_like(column, 2 * iou), area)
 
 
 DINO = scores([[0.1, 0.5], [0.2, 0.6], [0.1, 0.55]])
@@ -42,6 +56,19 @@ def test_the_table_has_each_models_best_head() -> None:
     assert rows.loc["DINO", "± (standard error)"] == pytest.approx(np.std([0.5, 0.6, 0.55], ddof=1) / 3**0.5)
     assert rows.loc["DINO", "IoU, mean of heads"] == pytest.approx(DINO.iou.mean())
     assert rows.loc["supervised", "Images"] == 3
+    assert list(rows.index) == ["DINO", "supervised", "Uniform attention", "Centre prior"]
+    assert rows.loc["Centre prior", "IoU"] == pytest.approx(0.31)
+    assert rows["Best head"].isna().tolist() == [False, False, True, True]
+    saved = object_scores.per_image({"DINO": DINO}).set_index("model")
+    assert saved.loc["Uniform attention", "iou"].tolist() == pytest.approx([0.18] * 3)
+    assert len(saved) == 3 * 2 + 3 + 3
+
+
+def test_baselines_of_models_that_see_other_patches_stand_apart() -> None:
+    finer = replace(SUPERVISED, baselines={"uniform": flat(0.17, DINO.area), "centre": flat(0.33, DINO.area)})
+    assert list(object_scores.without_looking({"a": DINO, "b": SUPERVISED})) == ["Uniform attention", "Centre prior"]
+    apart = object_scores.without_looking({"a": DINO, "b": finer})
+    assert list(apart) == [f"{kind} ({name}’s patches)" for kind in object_scores.BASELINES.values() for name in "ab"]
 
 
 def test_the_ranking_puts_the_best_head_first() -> None:
@@ -49,26 +76,33 @@ def test_the_ranking_puts_the_best_head_first() -> None:
     assert list(figure.data[0].y) == pytest.approx([0.55, 0.4 / 3])
     assert list(figure.data[0].customdata) == [2, 1]
     assert figure.data[1].line.dash == "dot"
+    assert [line.name for line in figure.data[2:]] == ["Uniform attention", "Centre prior"]
+    assert [list(line.y) for line in figure.data[2:]] == [pytest.approx([0.18] * 2), pytest.approx([0.31] * 2)]
     assert "IoU" in figure.layout.yaxis.title.text
     assert "ranked" in figure.layout.xaxis.title.text
 
 
 def test_the_answer_follows_from_the_numbers() -> None:
-    said = object_scores.answer({"supervised": SUPERVISED, "DINO": DINO, "random": RANDOM}, 0.6)
-    assert said.index("**DINO** 0.55") < said.index("**supervised** 0.3")
+    said = verdict.answer({"supervised": SUPERVISED, "DINO": DINO, "random": RANDOM}, 0.6)
+    assert said.index("**supervised** 0.3 ±") < said.index("**DINO** 0.55"), "in the order of the panels"
+    assert "uniform attention 0.18, centre prior 0.31. IoU rewards the outline" in said
+    assert "**supervised** 15\u202f%, **DINO** 28\u202f%, **random** 12\u202f%, uniform attention 36\u202f%" in said
+    assert "Mass rewards attention on any part of the object" in said
+    assert "an IoU near 0.18: its mask takes 60\u202f% of all patches" in said
+    assert "which covers 20\u202f% of what is seen" in said
+    assert "By IoU not above the centre prior by more than two standard errors: **supervised**." in said
     assert "**DINO** picks out the object better (by IoU) than **supervised**, by 0.25" in said
-    assert "By IoU not above the best random network by more than two standard errors: **supervised**." in said
-    assert "an even map would have 20\u202f%" in said
+    assert "By IoU not above the best head of random weights by more than two standard errors: **supervised**." in said
     assert "n = 3" in said
 
 
 def test_what_does_not_differ_is_not_called_better() -> None:
     noisy = scores([[0.1], [0.9], [0.5]]), scores([[0.8], [0.2], [0.45]])
-    assert "too little to tell them apart" in object_scores.answer(dict(zip("ab", noisy, strict=True)), 0.6)
+    assert "too little to tell them apart" in verdict.answer(dict(zip("ab", noisy, strict=True)), 0.6)
     one = scores([[0.5]]), scores([[0.4]])
-    assert "one image decides nothing" in object_scores.answer(dict(zip("ab", one, strict=True)), 0.6)
-    assert "random network" not in object_scores.answer({"a": RANDOM, "b": RANDOM}, 0.6)
-    assert object_scores.answer({}, 0.6) == ""
+    assert "one image decides nothing" in verdict.answer(dict(zip("ab", one, strict=True)), 0.6)
+    assert "random weights" not in verdict.answer({"a": RANDOM, "b": RANDOM}, 0.6)
+    assert verdict.answer({}, 0.6) == ""
 
 
 def model(values: np.ndarray, name: str = "m") -> ModelResult:
@@ -91,6 +125,10 @@ def test_scores_are_the_probes_own_numbers() -> None:
     keys = {i: (f"scene:{i}", f"scene:{i}") for i in range(2)}
     found = scored_maps.scores_of(model(values), keys, 0.6)
     assert found is not None
+    covered = masks.covered("scene:1", "scene:1", WHOLE, (14, 14))
+    chance = baselines(masks.mask("scene:1", "scene:1"), WHOLE, covered, 0.6)
+    assert found.baselines["uniform"].iou[1, 0] == chance["uniform"].iou
+    assert found.baselines["centre"].mass_inside[1, 0] == chance["centre"].mass_inside
     for image in range(2):
         for head in range(3):
             expected = overlap(values[image, head], gallery.mask(f"scene:{image}"), WHOLE, 0.6)
@@ -98,7 +136,7 @@ def test_scores_are_the_probes_own_numbers() -> None:
             assert found.mass_inside[image, head] == pytest.approx(expected.mass_inside)
     assert found.area[0] == pytest.approx(gallery.mask("scene:0").mean())
     assert scored_maps.scores_of(model(values), {}, 0.6) is None
-    drawn = dino_supervised.panel(model(values), found, 1, "best", 0.6)
+    drawn = dino_supervised.panel(model(values), found, 1, "best", MapOptions())
     np.testing.assert_array_equal(drawn.values, values[1, found.best])
     assert drawn.note == f"head {found.best + 1} of 3"
 
@@ -186,3 +224,30 @@ def test_the_curves_stand_beside_random_orders() -> None:
     assert list(figure.data[0].x) == [0, 50, 100]
     assert figure.layout.yaxis.title.text == "probability of the class"
     assert "deletion 0.35 (random order 0.5; lower is better)" in removal_curves.answer({"m": dataset})
+
+
+def test_what_the_curves_take_follows_from_a_measured_pass() -> None:
+    model = ModelResult("a", "A", "#0072B2", None, (), {}, seconds=0.1)
+    assert removal_curves.seconds([model, model], 10, at_once=2) == pytest.approx(2 * 0.1 * 10 * 15 / 2)
+    assert removal_curves.seconds([model], 10, at_once=2) == pytest.approx(0.1 * 10 * 15)
+    said = [progress.duration(seconds) for seconds in (2, 42.4, 150)]
+    assert said == ["a few seconds", "about 42 s", "about 2 min"]
+
+
+def test_the_curves_are_of_the_tables_images_and_run_when_asked_for(settle) -> None:
+    at = AppTest.from_file(HOME, default_timeout=60)
+    at.query_params["model"] = ["timm:test_vit@random:0"]
+    at.query_params["image"] = ["scene:0", "scene:1"]
+    at.query_params["set"] = "chosen"
+    at.query_params["baseline"] = "false"
+    at.session_state["below"] = "Deletion and insertion"
+    settle(turn_to(at, "dino-supervised"))
+    assert not at.exception
+    said = " ".join(text.value for text in at.markdown)
+    assert re.search(r"15 passes of 1 model for each of 2 images, \*\*(a few seconds|about \d+ s)\*\* here", said)
+    assert "**: area under" not in said
+    at.button(key="compute_curves").click()
+    settle(at)
+    assert not at.exception
+    said = " ".join(text.value for text in at.markdown)
+    assert "Each model's best head, 2 images in 4 steps" in said

@@ -70,7 +70,7 @@ def test_colours_are_the_components_and_the_background_is_clear():
 
 def test_a_panel_of_colours_is_drawn_over_the_crop_and_says_what_it_is():
     one = patch_colours.panel(model("patch-pca", pca()), 0, Depth(3, 6))
-    entry = panels.described(one, PICTURE, None, Look(opacity=1.0))
+    entry = panels.described(one, PICTURE, None, Look())
     assert (entry["state"], entry["grid"], entry["exact"]) == ("ready", [4, 6], True)
     assert len(entry["values"]) == 24
     assert entry["values"][0].count("/") == 2

@@ -86,3 +86,19 @@ def test_shipped_models_lie_in_the_checkout_with_their_card() -> None:
             assert (entry.folder / "model.safetensors").is_file()
             card = json.loads((entry.folder / "card.json").read_text(encoding="utf-8"))
             assert entry.card() == card
+
+
+@pytest.mark.parametrize("entry", CATALOG.values(), ids=CATALOG)
+def test_the_vector_of_an_image_is_the_cards_and_the_classifiers(entry: CatalogEntry) -> None:
+    """A card measured its k-NN with it; a classifier reads it, where the weights have one and tokens to choose from."""
+    if entry.weights == "shipped":
+        assert entry.features == entry.card()["figures"]["features"]
+    elif entry.objective not in ("self-distillation", "masked image modelling"):
+        pooling = getattr(built(entry), "global_pool", "avg")
+        assert entry.features == ("cls" if pooling == "token" else "mean")
+
+
+def test_masked_autoencoders_stand_by_their_patches_and_dinov3_by_its_class_token() -> None:
+    """No loss reaches the class token of MAE; timm would pool the patches of DINOv3, whose paper reads CLS."""
+    assert {CATALOG[key].features for key in ("scenes-vit-mae", "mae-b16", "mae-l16", "eva02-s14")} == {"mean"}
+    assert CATALOG["dinov3-s16"].features == "cls"

@@ -58,6 +58,8 @@ def test_a_source_reads_back_as_the_same_model(text: str) -> None:
         ("timm:vit_smal", "nearest: vit_small"),
         ("timm:vit_small_patch16_224.other", "its tags are augreg_in1k"),
         ("timm:scenes_vit", "no published weights"),
+        ("trained:0123456789ab", "no longer held on this server: train it again"),
+        ("trained:", "no longer held on this server"),
         ("timm:test_vit@random", "from 0 to"),
         ("timm:test_vit@random:-1", "from 0 to"),
         ("timm:test_vit@random:1e3", "from 0 to"),

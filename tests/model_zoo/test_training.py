@@ -14,8 +14,9 @@ import timm
 import timm.optim.muon
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from model_zoo.mae import DECODER, encode, load_decoder, stays
 from model_zoo.scenes import Scenes
 from model_zoo.training.augment import blurred, jittered_colours, jittered_crops
 from model_zoo.training.command import config_from, configure
@@ -293,7 +294,57 @@ def test_masked_autoencoder_does_not_see_what_it_predicts():
     torch.manual_seed(0)
     objective([images * (1 - hidden) + torch.rand(2, 3, 32, 32) * hidden], torch.zeros(2), 0.0)
     assert torch.allclose(seen[0][:, 0], seen[1][:, 0])
-    torch.manual_seed(0)
+
+
+def test_the_decoder_is_kept_and_reconstructs_as_the_objective_does(tmp_path):
+    """What lies beside the weights gives the training's own loss, up to float16."""
+    config = tiny("mae", ema_decay=0.0)
+    for _ in train(config, tmp_path):
+        pass
+    decoder, images = load_decoder(tmp_path / DECODER), Scenes(size=32).batch(range(4)).images.float() / 255
+    objective = build_objective(config, open_source("scenes", 0), torch.device("cpu")).eval()
+    objective.student.load_state_dict({k: v.float() for k, v in load_file(tmp_path / "model.safetensors").items()})
+    objective.decoder.load_state_dict(decoder.state_dict())
+    torch.manual_seed(5)
+    loss, _ = objective([images], torch.zeros(4), 0.0)
+    torch.manual_seed(5)
+    visible, given = stays(4, 16, 0.75), objective.normalise(images)
+    predicted = decoder(encode(objective.student, given, visible), visible, (4, 4))
+    patches = given.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(4, 16, -1).double()
+    target = (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-4).sqrt()
+    errors = (predicted.double() - target).square().mean(-1)
+    hidden = torch.tensor([[place not in row for place in range(16)] for row in visible.tolist()])
+    assert loss.item() == pytest.approx(errors[hidden].mean().item(), rel=1e-5)
+    untrained = build_objective(config, open_source("scenes", 0), torch.device("cpu"))
+    assert not torch.allclose(untrained.decoder.predict.weight, decoder.predict.weight, atol=1e-4)
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors", None])
+def test_a_file_that_is_no_decoder_is_refused_in_words(content, tmp_path):
+    path = tmp_path / DECODER
+    save_file({"x": torch.zeros(1)}, path) if content is None else path.write_bytes(content)
+    with pytest.raises(ValueError, match="should be the decoder of a masked autoencoder"):
+        load_decoder(path)
+
+
+def test_views_painted_anew_share_the_shape_and_its_outline_only():
+    scenes, painted = (Scenes(3, 40).views(range(40), 2, repainted=flag) for flag in (False, True))
+    assert torch.equal(scenes[0].images, painted[0].images)
+    assert torch.equal(scenes[1].masks, painted[1].masks)
+    assert torch.equal(painted[0].labels, painted[1].labels)
+    assert torch.equal(scenes[0].surfaces, scenes[1].surfaces)
+    own = (painted[1].surfaces == painted[1].labels).float().mean()
+    assert 0.45 < own < 0.95
+    assert not torch.equal(painted[0].surfaces, painted[1].surfaces)
+    rim = torch.nn.functional.max_pool2d(painted[1].masks[:, None].float(), 5, 1, 2) > 0
+    assert torch.equal(scenes[1].images * ~rim, painted[1].images * ~rim)
+
+
+def test_photographs_of_scikit_image_are_none_that_the_dashboard_shows():
+    named = open_source("scenes", 0, photographs="scikit-image").photographs
+    assert len(named) >= 5
+    assert all(path.is_file() for path in named)
+    assert not {path.stem for path in named} & {"chelsea", "astronaut", "coffee", "rocket"}
 
 
 def test_recipes_name_models_that_timm_builds():

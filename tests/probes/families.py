@@ -8,6 +8,7 @@ from PIL import Image
 from torch import nn
 
 from model_zoo.adapter import Adapter
+from model_zoo.mae import Decoder
 
 # name -> input height and width, none square where the family allows it, and what makes the model small
 SMALL = {"depth": 3, "embed_dim": 192, "num_heads": 3}
@@ -50,7 +51,16 @@ def peaked(name: str, size: tuple[int, int] | None = None, *, seed: int = 0, sha
         model = timm.create_model(name, **small, **({"img_size": size} if resized else {}))
         for module in model.modules():
             _sharpen(module, sharpen)
-    return Adapter(model.double(), image_size=size if resized else None)
+        decoder = _decoder(model) if name == "vit_tiny_patch16_224" else None
+    return Adapter(model.double(), image_size=size if resized else None, decoder=decoder)
+
+
+def _decoder(model: Any) -> Decoder:
+    """A random decoder for a plain ViT, as masked autoencoders have one."""
+    decoder = Decoder(model.embed_dim, 16, model.patch_embed.grid_size, width=32)
+    for module in decoder.modules():
+        _sharpen(module, 6.0)
+    return decoder.double().eval().requires_grad_(False)
 
 
 class Double(Adapter):
@@ -64,7 +74,7 @@ class Double(Adapter):
 def double(name: str, seed: int = 0) -> Double:
     """A `peaked` model that can be run from pictures."""
     adapter = peaked(name, seed=seed)
-    return Double(adapter.module, image_size=adapter.image_size)
+    return Double(adapter.module, image_size=adapter.image_size, decoder=adapter.decoder)
 
 
 def _sharpen(module: nn.Module, factor: float) -> None:

@@ -77,7 +77,7 @@ def of_matrix(a: np.ndarray, prefix: int, grid: tuple[int, int], patch: int, **p
     size = (grid[0] * patch, grid[1] * patch)
     spec = ModelSpec("toy", size, patch, grid, names, (layer,), (), 0)
     probe = AttentionDistance(**parameters)
-    rows = AttentionRows(0, range(1), torch.arange(len(a)), torch.from_numpy(a)[None, None])
+    rows = AttentionRows(0, range(1), range(len(a)), torch.from_numpy(a)[None, None])
     return float(probe.compute(probe.update(probe.init(spec), rows)).distance[0, 0])
 
 

@@ -17,8 +17,8 @@ from model_zoo.images import ImageSource
 from probes.attention_relevance import AttentionRelevance
 from probes.core.capture import Batch, forward
 from probes.core.gradients import attention_gradients
-from probes.core.relevance import METHODS, readout, relevance, vanished
-from probes.core.targets import Target
+from probes.core.relevance import METHODS, relevance, vanished
+from probes.core.targets import Target, readout
 from tests.probes.families import inputs, noise, peaked
 
 CLASSIFIERS = ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "beit_base_patch16_224", "cait_xxs24_224")
@@ -35,6 +35,9 @@ def models():
         return built[name]
 
     return get
+
+
+OTHER = ImageSource("other", lambda: noise(1, seed=9)[0])
 
 
 def small_resnet() -> Adapter:
@@ -342,7 +345,7 @@ def test_a_zero_map_is_no_result(models, method: str) -> None:
         ("vit_tiny_patch16_224", {"target": "-1"}, "classes 0 to 999"),
         ("vit_tiny_patch16_224", {"target": "tabby cta"}, "nearest: tabby cat"),
         ("vit_tiny_patch16_224", {"start": 4}, "layers 0 to 3"),
-        ("vit_small_patch14_reg4_dinov2", {}, "target=similarity"),
+        ("vit_small_patch14_reg4_dinov2", {}, "similarity to an image"),
         ("swin_tiny_patch4_window7_224", {}, "windows"),
         ("resnet18", {"method": "grad-cam"}, "token-grad-cam"),
     ],
@@ -395,3 +398,38 @@ def test_laws(models, index: int, method: str, factor: float) -> None:
     other = type(adapter)(scaled, image_size=adapter.image_size)
     if method == "grad-cam":  # linear in the gradient; a constant added to a logit changes nothing
         np.testing.assert_allclose(relevance(other, x, method, target).maps, maps * factor, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "pool", "vector"),
+    [
+        ("vit_small_patch14_reg4_dinov2", "head", "cls"),
+        ("vit_small_patch14_reg4_dinov2", "card", "cls"),
+        ("vit_small_patch14_reg4_dinov2", "mean", "mean"),
+        ("eva02_tiny_patch14_224", "card", "mean"),
+        ("eva02_tiny_patch14_224", "cls", "cls"),
+        ("vit_base_patch16_siglip_224", "card", "pool"),
+        ("vit_base_patch16_siglip_224", "cls", "pool"),  # there is none
+        ("vit_base_patch16_siglip_224", "mean", "pool"),  # its query is a layer of its attention
+    ],
+)
+def test_a_similarity_by_another_vector(models, name: str, pool: str, vector: str) -> None:
+    """The value against the tokens themselves, and the map's row by the readout that the attributes name."""
+    adapter, module = models(name), models(name).module
+    result = explain(adapter, noise(2), target="similarity", of=OTHER, pool=pool)
+    assert (result.attrs["vector"], result.attrs["readout"]) == (vector, vector)
+    with torch.no_grad():
+        hidden = module.forward_features(inputs(adapter, [*noise(2), OTHER.open()]))
+        prefix = len(adapter.spec.prefix)
+        own = vector in (readout(adapter), "pool")
+        taken = module.forward_head(hidden, pre_logits=True) if own else None
+        if taken is None:
+            taken = hidden[:, 0] if vector == "cls" else hidden[:, prefix:].sum(1) / (hidden.shape[1] - prefix)
+        a, b = taken[:2], taken[2]
+        cosine = [float(x @ b / (x @ x).sqrt() / (b @ b).sqrt()) for x in a]
+    np.testing.assert_allclose(result.target_value, cosine, rtol=1e-9)
+
+
+def test_an_unknown_vector_names_the_ones_there_are() -> None:
+    with pytest.raises(ValueError, match="head, card, cls, mean"):
+        AttentionRelevance(pool="max")

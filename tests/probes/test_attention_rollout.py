@@ -148,7 +148,7 @@ def rollout_of(layers: list[np.ndarray], prefix: int, grid: tuple[int, int], pro
     spec = ModelSpec("toy", (8, 8), 1, grid, names, kinds, (), 0)
     state = probe.init(spec)
     for i, a in enumerate(layers):
-        state = probe.update(state, AttentionRows(i, range(1), torch.arange(a.shape[1]), torch.from_numpy(a)[None]))
+        state = probe.update(state, AttentionRows(i, range(1), range(a.shape[1]), torch.from_numpy(a)[None]))
     result = probe.compute(state)
     return result.rollout.values[0], float(result.prefix_share[0])
 

@@ -131,5 +131,7 @@ def test_bad_parameters_are_one_sentence(parameters: dict) -> None:
 
 
 def test_undefined_says_why() -> None:
-    assert "target=similarity" in (AttentionSanity(map="chefer").undefined(peaked("vit_small_patch8_224").spec) or "")
+    assert "similarity to an image" in (
+        AttentionSanity(map="chefer").undefined(peaked("vit_small_patch8_224").spec) or ""
+    )
     assert AttentionSanity().undefined(peaked("vit_small_patch8_224").spec) is None

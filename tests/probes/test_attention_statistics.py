@@ -87,7 +87,7 @@ def one_layer(grid: tuple[int, int], prefix: tuple[str, ...]) -> ModelSpec:
 
 def statistics(a: torch.Tensor, prefix: tuple[str, ...], grid: tuple[int, int]) -> dict[str, float]:
     probe, spec = AttentionStatistics(), one_layer(grid, prefix)
-    rows = AttentionRows(0, range(1), torch.arange(a.shape[0]), a[None, None])
+    rows = AttentionRows(0, range(1), range(a.shape[0]), a[None, None])
     result = probe.compute(probe.update(probe.init(spec), rows))
     return {name: float(result[name][0, 0]) for name in UNITS}
 
@@ -127,7 +127,7 @@ def test_even_attention_within_windows_is_full_entropy() -> None:
     for window in block:
         a[window.unsqueeze(1), window] = 0.25
     probe = AttentionStatistics()
-    result = probe.compute(probe.update(probe.init(spec), AttentionRows(0, range(1), torch.arange(16), a[None, None])))
+    result = probe.compute(probe.update(probe.init(spec), AttentionRows(0, range(1), range(16), a[None, None])))
     assert float(result.entropy_normalised[0, 0]) == pytest.approx(1)
     assert np.isnan(result.nmi[0, 0])
 

@@ -242,3 +242,14 @@ def test_laws(random: np.random.Generator, n: int, width: int, factor: float) ->
 def test_bad_parameters(parameters: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         CKA(**parameters)
+
+
+def test_by_card_each_model_has_its_own_vector_and_the_square_says_which() -> None:
+    models = {"a": double("vit_tiny_patch16_224"), "b": double("beit_base_patch16_224")}
+    found = run(models, SOURCES, {"cka": CKA(representation="card", minibatch=13)})["cka"]
+    cls = hooked(models["a"], blocks(models["a"]), PICKS["cls"])
+    mean = hooked(models["b"], blocks(models["b"]), lambda tokens: tokens[:, 1:].mean(1))
+    np.testing.assert_allclose(found["a+b"]["cka"], direct(cls, mean, [slice(0, 13)]), atol=1e-9)
+    assert (found["a+b"].attrs["used_a"], found["a+b"].attrs["used_b"]) == ("cls", "mean")
+    early = run({"m": double("cait_xxs24_224")}, SOURCES, {"cka": CKA(representation="card")})["cka"]["m"]
+    assert early.attrs["used_a"] == "mean"  # its CLS joins after the blocks

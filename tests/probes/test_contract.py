@@ -113,6 +113,8 @@ def test_runs_through_the_runner(name: str) -> None:
 
     adapter = peaked("vit_tiny_patch16_224")
     adapter.module.float()
+    if adapter.decoder is not None:
+        adapter.decoder.float()
     images = noise(4)
     sources = [ImageSource(f"image {i}", lambda i=i: images[i]) for i in range(4)]
     result = run({"a": adapter}, sources, {name: probes.load(name)()}, batch_size=3)[name]["a"]

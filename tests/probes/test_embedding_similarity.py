@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
+from model_zoo.reference import parse
 from probes.core.runner import run
 from probes.embedding_similarity import EmbeddingSimilarity, cosine
 from tests.probes.families import Double, double, inputs, noise, peaked
@@ -144,3 +145,30 @@ def test_laws(rows: np.ndarray, factor: float) -> None:
 def test_bad_parameters(parameters: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         EmbeddingSimilarity(**parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "vector"),
+    [
+        ("vit_tiny_patch16_224", "cls"),
+        ("beit_base_patch16_224", "mean"),  # has CLS, and classifies by the mean
+        ("vit_base_patch16_siglip_224", "mean"),
+        ("swin_tiny_patch4_window7_224", "mean"),
+    ],
+)
+def test_by_card_is_what_the_classifier_reads_where_the_catalog_is_silent(name: str, vector: str) -> None:
+    adapter = double(name)
+    assert adapter.spec.features == vector
+    found = result(adapter, count=3, pool="card")
+    assert set(found["pool_used"].values) == {vector}
+    assert found.attrs["pool"] == "card"
+    xr.testing.assert_equal(found["embedding"], result(adapter, count=3, pool=vector)["embedding"])
+
+
+def test_by_card_the_catalog_goes_before_the_classifier() -> None:
+    """The shipped masked autoencoder has a CLS token that timm would pool, and no loss reached."""
+    named = double("vit_tiny_patch16_224")
+    reference = parse("mae-b16")
+    assert Double(named.module, reference, named.image_size).spec.features == "mean"
+    assert Double(named.module, parse(f"timm:{reference.timm_name}"), named.image_size).spec.features == "mean"
+    assert Double(named.module, parse(f"timm:{reference.timm_name}@random:0"), named.image_size).spec.features == "cls"

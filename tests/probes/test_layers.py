@@ -63,6 +63,6 @@ def test_tokens_of_a_layer() -> None:
         "last": "norm",
         "4": "",
     }
-    assert no_layer(spec, "4") == "vit_tiny_patch16_224 has the blocks 0 to 3: there is no block 4"
+    assert no_layer(spec, "4") == "this model has the blocks 0 to 3: there is no block 4"
     assert layer_point(peaked("resnet50").spec, "1.0") == layer_point(peaked("resnet50").spec, "15") == "resid_post.15"
     assert "not known" in (no_layer(peaked("tnt_s_patch16_224").spec, "0.5") or "")

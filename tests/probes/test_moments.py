@@ -57,7 +57,7 @@ def test_standard_error_of_images_that_hardly_differ(probe: Probe, variable: str
     weights = (common + 1e-8 * own).softmax(-1)
 
     def fold(start: int, stop: int) -> Any:
-        rows = AttentionRows(0, range(start, stop), torch.arange(tokens), weights[start:stop])
+        rows = AttentionRows(0, range(start, stop), range(tokens), weights[start:stop])
         return probe.update(probe.init(spec), rows)
 
     def of(state: Any, name: str) -> np.ndarray:

@@ -12,11 +12,12 @@ from model_zoo.adapter import Geometry
 from model_zoo.images import ImageSource, sources
 from probes.attention_maps import AttentionMaps
 from probes.core.capture import Batch
+from probes.core.perturbation import curves, random_orders
 from probes.core.relevance import relevance
 from probes.core.runner import run
-from probes.core.saliency import coverage, maps_of, mass_mask, overlap
+from probes.core.saliency import baselines, centre_prior, coverage, maps_of, mass_mask, overlap, trapezoid
 from probes.core.targets import Target
-from probes.saliency_score import SaliencyScore
+from probes.saliency_score import RANDOM_ORDERS, SEED, SaliencyScore, curve_passes
 from tests.probes.families import inputs, noise, peaked
 
 MODEL, ENCODER = "vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"
@@ -123,6 +124,57 @@ def test_a_map_that_is_the_mask_scores_one() -> None:
     assert (opposite.iou, opposite.pointing, opposite.mass_inside) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("tau", [0.3, 0.6, 0.95])
+def test_baselines_count_pixels(tau: float) -> None:
+    """Both maps drawn at one value a pixel; of the uniform one every pixel is in the mask to the same part."""
+    rows, columns, side = 7, 9, 10
+    y, x = np.mgrid[: rows * side, : columns * side]
+    mask = ((x - 52) / 25) ** 2 + ((y - 30) / 17) ** 2 < 1
+    geometry = Geometry((columns * side, rows * side), (0, 0, columns * side, rows * side), (64, 96))
+    found = baselines(mask, geometry, coverage(mask, geometry, (rows, columns)), tau)
+
+    part = int(np.ceil(tau * rows * columns)) / (rows * columns)
+    both = part * mask.sum(dtype=np.float64)
+    assert found["uniform"].iou == pytest.approx(both / (part * mask.size + mask.sum() - both), rel=1e-12)
+    assert found["uniform"].mass_inside == pytest.approx(mask.mean(), rel=1e-12)
+    centres = [mask[r * side + side // 2, c * side + side // 2] for r in range(rows) for c in range(columns)]
+    assert found["uniform"].pointing == pytest.approx(np.mean(centres), rel=1e-12)
+
+    gaussian = np.array(
+        [
+            [
+                np.exp(-(((r + 0.5) / rows - 0.5) ** 2) / 0.125) * np.exp(-(((c + 0.5) / columns - 0.5) ** 2) / 0.125)
+                for c in range(columns)
+            ]
+            for r in range(rows)
+        ],
+        dtype=np.float64,
+    )
+    np.testing.assert_allclose(centre_prior((rows, columns)), gaussian, rtol=1e-12)
+    big, chosen = (np.kron(m, np.ones((side, side))) for m in (gaussian, smallest_set(gaussian, tau)))
+    assert found["centre"].iou == pytest.approx((chosen * mask).sum() / ((chosen > 0) | mask).sum(), rel=1e-9)
+    assert found["centre"].mass_inside == pytest.approx(big[mask].sum() / big.sum(), rel=1e-9)
+    assert found["centre"].pointing == mask[rows * side // 2, columns * side // 2]
+
+
+def test_the_uniform_map_scores_as_chance_masks_of_its_size_do() -> None:
+    mask, rng = disc(), np.random.default_rng(4)
+    geometry = Geometry((120, 90), (0, 0, 120, 90), (224, 224))
+    covered = coverage(mask, geometry, (14, 14))
+    found = baselines(mask, geometry, covered, 0.6)["uniform"].iou
+    drawn = [overlap(1 + 1e-9 * rng.random((14, 14)), mask, geometry, 0.6, covered).iou for _ in range(2000)]
+    assert found == pytest.approx(np.mean(drawn), abs=0.002)
+    assert found == pytest.approx(0.16, abs=0.01)  # 18% of the picture, and 60% of it in the mask
+
+
+def test_an_object_that_the_model_does_not_see_has_no_baseline() -> None:
+    mask = np.zeros((40, 60), bool)
+    mask[:, :5] = True
+    geometry = Geometry((60, 40), (10, 0, 50, 40), (64, 64))
+    found = baselines(mask, geometry, coverage(mask, geometry, (4, 4)), 0.6)
+    assert all(np.isnan([one.iou, one.pointing, one.mass_inside]).all() for one in found.values())
+
+
 def test_heads_are_the_last_layers_maps(models) -> None:
     adapter = models(MODEL)
     batch = batch_of(adapter)
@@ -142,6 +194,12 @@ def test_heads_are_the_last_layers_maps(models) -> None:
     order = np.argsort(-result.iou.values.mean(0))
     assert result["rank"].values[order].tolist() == [1, 2, 3]
     np.testing.assert_allclose(result.area, disc().mean(), atol=0.02)
+    np.testing.assert_array_equal(result.uniform_mass_inside, result.area)
+    geometry = adapter.geometry((120, 90))
+    chance = baselines(disc(), geometry, coverage(disc(), geometry, adapter.spec.grid), 0.6)
+    assert result.centre_iou.dims == ("image",)
+    np.testing.assert_array_equal(result.centre_iou, chance["centre"].iou)
+    np.testing.assert_array_equal(result.uniform_iou, chance["uniform"].iou)
     assert "deletion_auc" not in result
 
 
@@ -197,6 +255,42 @@ def test_curves_one_pass_at_a_time(models, name: str, fill: str) -> None:
     assert len(set(np.round(result.deletion[0].values, 12))) > 2, "the curve must move"
 
 
+def test_random_orders_are_deletion_forwards_and_insertion_backwards(models) -> None:
+    """The chance levels, from maps that have these very orders."""
+    adapter = models(MODEL)
+    batch = batch_of(adapter)
+    result = score(adapter, batch, map="mean", steps=4, fill="mean")
+    (rows, columns), cells = adapter.spec.grid, adapter.spec.grid[0] * adapter.spec.grid[1]
+    orders = random_orders(batch, cells, RANDOM_ORDERS, SEED)
+    ranked = -orders.argsort(-1).reshape(2, RANDOM_ORDERS, rows, columns).astype(float)  # the first is the highest
+    none = random_orders(batch, cells, 0, SEED)
+    deletion, _, _ = curves(batch, ranked, none, Target(), steps=4, fill="mean")
+    _, insertion, _ = curves(batch, -ranked, none, Target(), steps=4, fill="mean")
+    np.testing.assert_allclose(result.deletion_random_auc, trapezoid(deletion).mean(1), rtol=1e-9)
+    np.testing.assert_allclose(result.insertion_random_auc, trapezoid(insertion).mean(1), rtol=1e-9)
+    assert len(np.unique(orders.reshape(-1, cells), axis=0)) == 2 * RANDOM_ORDERS
+
+
+def test_one_head_alone_has_the_numbers_it_has_among_all(models) -> None:
+    adapter = models(MODEL)
+    batch = batch_of(adapter, 1)
+    every, one = (score(adapter, batch, map="heads", steps=2, head=head) for head in (None, 1))
+    for name in ("iou", "deletion", "insertion_auc"):
+        assert "head" not in one[name].dims
+        np.testing.assert_allclose(one[name], every[name].isel(head=1))
+    with pytest.raises(ValueError, match="the heads 0 to 2"):
+        score(adapter, batch, map="heads", head=3)
+
+
+def test_the_passes_are_as_many_as_said(models, monkeypatch) -> None:
+    adapter = models(MODEL)
+    batch, seen = batch_of(adapter), []
+    forward_features = adapter.module.forward_features
+    monkeypatch.setattr(adapter.module, "forward_features", lambda x: seen.append(len(x)) or forward_features(x))
+    score(adapter, batch, map="heads", head=0, steps=4, fill="mean")
+    assert sum(seen) == 2 * curve_passes(4)
+
+
 def test_scenes_bring_their_masks() -> None:
     adapter = peaked(MODEL)
     adapter.module.float()
@@ -212,6 +306,7 @@ def test_without_masks_only_the_curves_say_something(models) -> None:
     result = score(adapter, batch_of(adapter, 1, masks=False), steps=2)
     assert np.isnan(result.iou).all()
     assert np.isnan(result["rank"]).all()
+    assert np.isnan(result.uniform_iou).all()
     assert np.isfinite(result.insertion_auc).all()
     assert result.attrs["masks"] == 0
 
@@ -251,6 +346,6 @@ def test_bad_parameters_are_one_sentence(parameters: dict) -> None:
 
 
 def test_undefined_says_why(models) -> None:
-    assert "target=similarity" in (SaliencyScore(map="chefer").undefined(models(ENCODER).spec) or "")
+    assert "similarity to an image" in (SaliencyScore(map="chefer").undefined(models(ENCODER).spec) or "")
     assert SaliencyScore().undefined(models(ENCODER).spec) is None
     assert "no class 1000" in (SaliencyScore(target="1000").undefined(models(MODEL).spec) or "")

@@ -4,15 +4,17 @@ export default function (component) {
   const button = parentElement.querySelector(".copy"), manual = parentElement.querySelector(".manual");
   if (!button.dataset.busy) button.textContent = data.label;
   button.onclick = async () => {
+    const link = new URL(window.location.href);
+    for (const [name, values] of Object.entries(data.shown)) for (const value of values) link.searchParams.append(name, value);
     try {
-      await navigator.clipboard.writeText(window.location.href);
+      await navigator.clipboard.writeText(link.href);
       manual.hidden = true;
       button.dataset.busy = "1";
       button.textContent = "Copied";
       setTimeout(() => { delete button.dataset.busy; button.textContent = data.label; }, 1600);
     } catch {
       manual.hidden = false;
-      manual.value = window.location.href;
+      manual.value = link.href;
       manual.select();
     }
   };

@@ -1,9 +1,11 @@
 // Panels of one image side by side: the pointer is linked over all of them in the browser, without a rerun.
 // A click, a tap or Enter commits a point of the original image as fractions (u, v); Escape takes it back.
+// Rows are components of their own: a row tells the others of the page where the pointer is.
+const POINTED = "patch-pointed";
 const FIGURE = `<figcaption><span class="name"></span><span class="note"></span></figcaption>
 <div class="view"><img class="photo" draggable="false"><img class="map" alt="" draggable="false"><div class="seen"></div>
 <svg class="lines" preserveAspectRatio="none" aria-hidden="true"><path class="halo"/><path class="line"/></svg>
-<div class="hit" tabindex="0" role="application"><div class="cell sel"></div><div class="cell hov"></div><div class="pin"></div></div>
+<div class="hit" tabindex="0" role="application"><div class="cell sel"></div><div class="cell hov"></div><div class="pin sel"></div><div class="pin hov"></div></div>
 <div class="message"></div></div><div class="readout"></div>
 <div class="bar"><span class="low"></span><div class="ramp"></div><span class="high"></span></div>`;
 
@@ -32,7 +34,9 @@ export default function (component) {
   const spoken = frame.querySelector(".sr"), bar = frame.querySelector(".shared");
   const panels = data.panels;
   frame.classList.toggle("compact", data.compact);
-  row.style.setProperty("--columns", data.columns);
+  row.style.setProperty("--wide", data.wide);
+  row.style.setProperty("--narrow", data.narrow);
+  frame.style.setProperty("--ink", data.ink);
   row.setAttribute("role", "group");
   row.setAttribute("aria-label", data.label);
   while (row.children.length > panels.length) row.lastChild.remove();
@@ -50,14 +54,12 @@ export default function (component) {
     return `row ${at[0] + 1}, column ${at[1] + 1}${value}`;
   };
   const mark = (kind, uv) => figures.forEach((figure, i) => {
-    const cell = figure.querySelector("." + kind), at = uv && patchAt(panels[i], uv);
+    const cell = figure.querySelector(".cell." + kind), at = uv && patchAt(panels[i], uv);
     cell.hidden = !at;
     if (at) put(cell, cellBox(panels[i], at));
-    if (kind === "sel") {
-      const pin = figure.querySelector(".pin");
-      pin.hidden = !uv || Boolean(panels[i].grid);
-      if (uv) Object.assign(pin.style, { left: percent(uv[0]), top: percent(uv[1]) });
-    }
+    const pin = figure.querySelector(".pin." + kind);
+    pin.hidden = !uv || Boolean(panels[i].grid);
+    if (uv) Object.assign(pin.style, { left: percent(uv[0]), top: percent(uv[1]) });
   });
   const read = (uv) => {
     figures.forEach((figure, i) => { figure.querySelector(".readout").textContent = uv ? text(panels[i], uv) : ""; });
@@ -72,6 +74,10 @@ export default function (component) {
       (data.bar ? bar : figures[i].querySelector(".bar")).querySelector(".ramp").append(tick);
     });
   };
+  const follow = ({ detail }) => { mark("hov", detail); read(detail || frame.picked); };
+  const tell = (uv) => document.dispatchEvent(new CustomEvent(POINTED, { detail: uv }));
+  document.removeEventListener(POINTED, frame.follow);
+  document.addEventListener(POINTED, frame.follow = follow);
   const say = (uv, what) => { spoken.textContent = panels.filter((p) => p.grid).map((p) => `${p.name}: ${text(p, uv)}`).join("; ") + what; };
   const commit = (uv) => {
     frame.picked = uv;
@@ -107,7 +113,6 @@ export default function (component) {
     if (ready) {
       map.src = panel.map;
       map.classList.toggle("exact", panel.exact);
-      map.style.opacity = panel.opacity;
       put(map, panel.box);
     }
     const seen = part("seen"), crops = panel.box && panel.box.some((edge, k) => (k < 2 ? edge > 0.002 : edge < 0.998));
@@ -130,10 +135,10 @@ export default function (component) {
       const box = hit.getBoundingClientRect(), inside = (x) => Math.min(0.999999, Math.max(0, x));
       return [inside((event.clientX - box.left) / box.width), inside((event.clientY - box.top) / box.height)];
     };
-    hit.onpointermove = (event) => { if (event.pointerType !== "touch") { const uv = point(event); mark("hov", uv); read(uv); } };
-    hit.onpointerleave = () => { mark("hov", null); read(frame.picked); };
+    hit.onpointermove = (event) => { if (event.pointerType !== "touch") tell(point(event)); };
+    hit.onpointerleave = () => tell(null);
     hit.onclick = (event) => commit(point(event));
-    hit.onblur = () => { hit.keys = null; mark("hov", null); };
+    hit.onblur = () => { hit.keys = null; tell(null); };
     hit.onkeydown = (event) => {
       const move = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[event.key];
       const grid = panel.grid || [14, 14], box = panel.box || [0, 0, 1, 1];
@@ -142,15 +147,16 @@ export default function (component) {
         event.preventDefault();
         const steps = [(box[2] - box[0]) / grid[1], (box[3] - box[1]) / grid[0]];
         hit.keys = now.map((x, k) => Math.min(0.999999, Math.max(0, x + move[k] * steps[k])));
-        mark("hov", hit.keys); read(hit.keys); say(hit.keys, "");
+        tell(hit.keys); say(hit.keys, "");
       } else if (event.key === "Enter" || event.key === " ") {
         event.preventDefault(); commit(now);
       } else if (event.key === "Escape") {
-        event.preventDefault(); hit.keys = null; mark("hov", null); commit(null);
+        event.preventDefault(); hit.keys = null; tell(null); commit(null);
       }
     };
   });
   mark("hov", null);
   mark("sel", data.uv);
   read(data.uv);
+  return () => document.removeEventListener(POINTED, follow);
 }

@@ -12,7 +12,7 @@ from dashboard.draw.matrices import Square
 from dashboard.draw.panels import Scale
 from dashboard.state import models
 
-REPRESENTATIONS = {"tokens": "all tokens", "cls": "CLS", "mean": "mean of patches"}
+REPRESENTATIONS = {"card": "by each model's card", "tokens": "all tokens", "cls": "CLS", "mean": "mean of patches"}
 Squares = Mapping[tuple[str, str], xr.Dataset]
 """Titles of the models across and up to how alike their layers are."""
 
@@ -51,6 +51,11 @@ def figure(across: str, up: str, dataset: xr.Dataset) -> go.Figure:
     return drawn.update_layout(height=400, plot_bgcolor="rgba(0,0,0,0)")
 
 
+def features(dataset: xr.Dataset) -> str:
+    """What was read of both models: "CLS and mean of patches", or once where it is the same."""
+    return " and ".join(dict.fromkeys(REPRESENTATIONS[dataset.attrs[name]] for name in ("used_a", "used_b")))
+
+
 def title(pair: tuple[str, str]) -> str:
     """What a square is called."""
     return pair[0] if pair[0] == pair[1] else f"{pair[0]} and {pair[1]}"
@@ -63,14 +68,14 @@ def point_name(point: str) -> str:
     return f"{names[kind]} {int(index) + 1}" if index else "input of block 1"
 
 
-def reading(squares: Squares, representation: str) -> str:
+def reading(squares: Squares) -> str:
     """What the square between two models says, or within the only one."""
     (across, up), dataset = next(((k, v) for k, v in squares.items() if k[0] != k[1]), next(iter(squares.items())))
     values = dataset["cka"].values
     n, batches = dataset.attrs["n"], dataset.attrs["minibatches"]
     left = f"; {dataset.attrs['dropped']} left over" if dataset.attrs["dropped"] else ""
     count = f"n = {n} images in {batches} minibatch{'es' if batches > 1 else ''}{left}"
-    convention = f"{count}; features are {REPRESENTATIONS[representation]}"
+    convention = f"{count}; features are {features(dataset)}"
     constant = dataset.attrs["constant"]
     if not np.isfinite(values).any():
         who = f"**{across}**" if across == up else f"**{across}** or **{up}**"
@@ -106,7 +111,16 @@ def document(found: Squares, colours: Mapping[str, str], said: str) -> str:
         raised = [(1 - at, text) for at, text in places_b]
         pixels = matrices.painted(values, scale)
         drawn.append(
-            Square(title((across, up)), colours[across], "CKA of layers", pixels, name_a, name_b, places_a, raised)
+            Square(
+                title((across, up)),
+                colours[across],
+                f"CKA of layers, {features(dataset)}",
+                pixels,
+                name_a,
+                name_b,
+                places_a,
+                raised,
+            )
         )
     return matrices.svg(drawn, scale=scale, title="Similarity of layers (CKA)", caption=said)
 

@@ -6,18 +6,19 @@ import streamlit as st
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask
-from dashboard.controls import choices
+from dashboard.controls import choices, token_layers
+from dashboard.controls.glossary import meaning
 from dashboard.draw import frame, model_columns
 from dashboard.draw.frame import Help
 from dashboard.state import models
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Images, Page, Shown, View
-from dashboard.views.cka.squares import REPRESENTATIONS, document, figure, reading, squares_of, title
+from dashboard.views.cka.squares import REPRESENTATIONS, document, features, figure, reading, squares_of, title
 
 POINTS = {"blocks": "block outputs", "all": "also attention, MLP"}
 HOW = """
 Each square compares every layer of one model (across) with every layer of another (up). **Yellow: the two layers order
-the same images alike**, up to a rotation and one scale of their features; dark blue: they have nothing in common.
+the same images alike**, up to a rotation and one scale of their features; black: they have nothing in common.
 
 - A model against itself is 1 on the diagonal. A bright block around it is a stage in which little changes.
 - Between two models, a bright line along the diagonal means that they build up alike; a bright row means that one layer
@@ -31,7 +32,9 @@ K = XX^\top,\; L = YY^\top$$
 $$\mathrm{HSIC}_1 = \tfrac{1}{n(n-3)}\Big[\mathrm{tr}(KL) + \tfrac{(1^\top K1)(1^\top L1)}{(n-1)(n-2)} -
 \tfrac{2}{n-2}1^\top KL1\Big]$$
 
-over minibatches of n = 32 images, diagonals set to zero, sums taken before dividing. Source: Kornblith et al. 2019,
+with $X$ a vector for each image: all its tokens, CLS, the mean of its patches, or *by each model's card*: CLS, or the
+mean where no training reached CLS or the classifier averages the patches. Over minibatches of n = 32 images, diagonals
+set to zero, sums taken before dividing. Source: Kornblith et al. 2019,
 [arXiv:1905.00414](https://arxiv.org/abs/1905.00414); Nguyen et al. 2021,
 [arXiv:2010.15327](https://arxiv.org/abs/2010.15327).
 """
@@ -76,8 +79,10 @@ def two_of(selection: Selection) -> tuple[str, ...]:
 def controls(selection: Selection) -> Chosen:
     """Draw the models, their features and the points."""
     pair = two_of(selection)
-    representation = choices.one_of("Features", REPRESENTATIONS, "representation")
-    return Chosen(pair, representation, choices.one_of_many("Layers", POINTS, "points", width=155))
+    representation = choices.one_of("Features", REPRESENTATIONS, "representation", help=token_layers.BY_CARD)
+    return Chosen(
+        pair, representation, choices.one_of_many("Layers", POINTS, "points", width=155, help=meaning("layer"))
+    )
 
 
 def asks(chosen: Chosen) -> list[Ask]:
@@ -90,7 +95,10 @@ def draw_squares(answer: Answer[Chosen], _: Shown) -> None:
     """A square beside the other, on one scale."""
     outcome, colours = answer.outcome, answer.outcome.colours
     found = squares_of(outcome)
-    notes = {title(pair): f"{'within' if pair[0] == pair[1] else 'between'}, CKA of layers" for pair in found}
+    notes = {
+        title(pair): f"{'within' if pair[0] == pair[1] else 'between'}, CKA of layers · {features(dataset)}"
+        for pair, dataset in found.items()
+    }
     halves = {title((a, b)): f"linear-gradient(to right, {colours[a]} 50%, {colours[b]} 50%)" for a, b in found}
     places = model_columns.columns(notes, halves, most=3)
     for index, ((a, b), dataset) in enumerate(found.items()):
@@ -99,8 +107,9 @@ def draw_squares(answer: Answer[Chosen], _: Shown) -> None:
             frame.chart(figure(a, b, dataset), key=f"cka-{index}", alt=alt)
     if found:
         model_columns.bar("0", "1 CKA; one scale for all squares")
+    known = any(model.reasons for model in outcome.models)  # said for the model that it is true of
     for dataset in outcome.pairs.values():
-        if "undefined" in dataset.attrs:
+        if "undefined" in dataset.attrs and not known:
             st.info(asking.sentence(f"No square between the two: {dataset.attrs['undefined']}"), icon=":material/info:")
 
 
@@ -108,7 +117,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
     """What the squares say."""
     outcome = answer.outcome
     found = squares_of(outcome)
-    said = reading(found, answer.chosen.representation) if found else ""
+    said = reading(found) if found else ""
     return Shown(
         "Similarity of layers (CKA)",
         said=said,

@@ -1,5 +1,7 @@
 """Under the panels of the comparison: attention statistics over the layers, and all heads of the shown layer."""
 
+from dataclasses import replace
+
 import numpy as np
 import streamlit as st
 
@@ -93,7 +95,7 @@ def _heads(outcome: Outcome, depth: Depth, row: Row, look: Look) -> None:
             row.picture,
             drawn,
             scale=scale,
-            look=Look(smooth=look.smooth, opacity=look.opacity, original=False, compact=True, columns=columns),
+            look=replace(look, original=False, compact=True, columns=columns),
             key=f"heads-{model.title}",
             point=row.point,
             on_pick=choices.pick,

@@ -11,7 +11,7 @@ from dashboard.controls import choices
 from dashboard.draw import head_maps, sentences
 from dashboard.images import masks
 from dashboard.state.selection import Depth, Point
-from probes.core.saliency import overlap
+from probes.core.saliency import baselines, overlap
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,17 @@ class HeadMap:
 
     Attributes:
         values: attention weights (y, x).
-        even: what every token would get if all got the same.
+        tokens: how many tokens share the attention.
         note: which layer, head and query it is.
         message: why there is no map.
+        answering: the token that answers in the stead of CLS; empty where CLS does.
     """
 
     values: np.ndarray | None = None
-    even: float = 1.0
+    tokens: int = 1
     note: str = ""
     message: str = ""
+    answering: str = ""
 
 
 def head_map(model: ModelResult, depth: Depth, head: str, query: str) -> HeadMap:
@@ -51,9 +53,10 @@ def head_map(model: ModelResult, depth: Depth, head: str, query: str) -> HeadMap
     one = head_maps.choose_head(head_maps.layer_heads(dataset["attention"], layer), head)
     if not np.isfinite(one.values).all():
         return HeadMap(message="The point lies outside this model's crop.")
-    said = " · mean of patches (no CLS)" if query == "cls" and used == "mean" else ""
-    even = 1 / model.spec.layers[layer].reach
-    return HeadMap(one.values, even, f"layer {layer + 1} of {layers} · {one.head}{said}")
+    answering = choices.answering(model.spec.layers[layer], query)
+    said = f" · {answering}" if answering else ""
+    tokens = model.spec.layers[layer].shared_by(used)
+    return HeadMap(one.values, tokens, f"layer {layer + 1} of {layers} · {one.head}{said}", answering=answering)
 
 
 def head_maps_of(outcome: Outcome, depth: Depth, head: str, query: str) -> list[HeadMap]:
@@ -65,6 +68,7 @@ def on_object(picture: str, key: str, outcome: Outcome, found: Sequence[HeadMap]
     """What part of each model's map lies on the object of the picture, in words; empty where none is known."""
     shares: dict[str, float] = {}
     areas: list[float] = []
+    centres: list[float] = []
     for model, one in zip(outcome.models, found, strict=True):
         if key and one.values is not None:
             geometry = model.geometries[0]
@@ -72,7 +76,8 @@ def on_object(picture: str, key: str, outcome: Outcome, found: Sequence[HeadMap]
             mask = masks.mask(picture, key)
             shares[model.title] = overlap(one.values, mask, geometry, 0.6, covered).mass_inside
             areas.append(float(covered.mean()))
-    return sentences.on_object(shares, areas, masks.named(key), query)
+            centres.append(baselines(mask, geometry, covered, 0.6)["centre"].mass_inside)
+    return sentences.on_object(shares, areas, centres, masks.named(key), query)
 
 
 def table(each: Mapping[str, Outcome], depth: Depth) -> pd.DataFrame:
@@ -112,7 +117,14 @@ def in_words(
         if one.values is not None
     ]
     which = {"mean": "Mean over heads", "max": "Maximum over heads"}.get(head, f"Head {head}")
-    said = sentences.sentence(counted, tau, choices.QUERY_TEXT[query], which, n=len(found))
+    others = {
+        model.title: one.answering
+        for outcome, ones in zip(each, found, strict=True)
+        for model, one in zip(outcome.models, ones, strict=True)
+        if one.answering
+    }
+    whose = choices.QUERY_TEXT[query] + "".join(f" (in {name}: {token})" for name, token in others.items())
+    said = sentences.sentence(counted, tau, whose, which, n=len(found))
     if said and point and len(found) > 1:
         across, down = (sentences.percent(value) for value in point)
         said += f" The clicked patch is the one at {across} of the width and {down} of the height, in every image."

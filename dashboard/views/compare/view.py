@@ -1,7 +1,7 @@
 """Attention of several models on a few images, a row for each: the page that opens first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult, Outcome
@@ -20,13 +20,13 @@ DEFAULT_IMAGES = ("scene:0", "photo:coffee")
 ASKS = [Ask("attention-statistics")]
 """Statistics are means over all images."""
 MOST_ROWS = 4
-MOST_ABREAST = 6
-"""Pictures beside each other on a wide screen; more are drawn in two lines."""
 HOW = """
 A row is one image: first the image itself, then under each model. **Yellow patches receive much attention** from the
-query, dark blue ones little; the image shows through in grey. All pictures in all rows share one scale unless you
-choose otherwise. Where a few patches tower above the rest, the highest hundredth shares the last colour, and the bar
-says *or more*; the pointer tells the value. Choose images in the strip on the left; four fit.
+query, purple ones less; where it is low the image is seen in grey. *Flat maps* draws the colours alone. All pictures in
+all rows share one scale unless you choose otherwise: attention weights, or *times even* where the models' numbers of
+tokens differ, as many tokens share the same attention in smaller parts. Where a few patches tower above the rest, the
+highest hundredth shares the last colour, and the bar says *or more*; the pointer tells the value. Choose images in the
+strip on the left; four fit.
 
 - *Query*: whose attention it is. CLS is the token most models classify with; click a patch to ask that patch in all
   models, and in every other row the patch at the same place. A layer without a CLS token shows the mean over its
@@ -70,7 +70,7 @@ def panel(model: ModelResult, one: HeadMap, chosen: MapOptions) -> Panel:
     """One model's panel."""
     if one.values is None:
         return panels.pending(model, one.message)
-    values = one.values / one.even if chosen.values == "times even" else one.values
+    values = chosen.drawn(one.values, one.tokens)
     own = None if chosen.shared else Scale.over([values], chosen.units)
     return panels.of_model(model, one.note, values, scale=own, **chosen.masked(values))
 
@@ -96,7 +96,7 @@ def controls(selection: Selection) -> Chosen:
     specs = asking.known(selection)
     depth, head = choices.layer(specs), choices.head(specs)
     query, point = choices.query()
-    return Chosen(depth, head, query, point, map_options.popover())
+    return Chosen(depth, head, query, point, map_options.popover(map_options.tokens(specs, depth)))
 
 
 def shown(answer: Answer[Chosen]) -> Shown:
@@ -104,14 +104,13 @@ def shown(answer: Answer[Chosen]) -> Shown:
     chosen, images = answer.chosen, answer.selection.images
     found = [head_maps_of(outcome, chosen.depth, chosen.head, chosen.query) for outcome in answer.each]
     rows = [row(i, outcome, one, chosen) for i, outcome, one in zip(images, answer.each, found, strict=True)]
-    count = len(answer.selection.models)
     maps = chosen.maps
     ready = any(outcome.ready("attention-maps") for outcome in answer.each)
     return Shown(
         f"{', '.join(map(gallery.title, images))}: attention of {choices.QUERY_TEXT[chosen.query]}",
         rows,
         scale=panels.shared_scale(rows, maps.units, most=True) if maps.shared else None,
-        look=replace(maps.look, columns=count + 1 if count < MOST_ABREAST else 0),
+        look=maps.look,
         said=in_words(answer.each, found, tau=maps.tau, head=chosen.head, query=chosen.query, point=chosen.point),
         table=(lambda: table(dict(zip(images, answer.each, strict=True)), chosen.depth)) if ready else None,
     )
@@ -119,7 +118,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
 
 def more(answer: Answer[Chosen], shown: Shown) -> None:
     """Statistics over the layers, and all heads of the shown layer on the first image."""
-    below.draw(answer.outcome, answer.each[0], answer.chosen.depth, shown.rows[0], answer.chosen.maps.look)
+    below.draw(answer.outcome, answer.each[0], answer.chosen.depth, shown.rows[0], shown.look)
 
 
 def maps_of_each(query: str, point: Point | None) -> list[Ask]:
@@ -137,5 +136,6 @@ VIEW = View(
     asks_each=lambda chosen: maps_of_each(chosen.query, chosen.point),
     images=Images(several=True, default=DEFAULT_IMAGES, most=MOST_ROWS),
     size="linked",
+    overlays=True,
     below=more,
 )

@@ -8,9 +8,10 @@ import streamlit as st
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, token_layers
+from dashboard.controls.glossary import meaning
 from dashboard.draw import panels
 from dashboard.draw.frame import Help
-from dashboard.draw.panels import Look, Panel, Row, Scale
+from dashboard.draw.panels import Panel, Row, Scale
 from dashboard.images import gallery
 from dashboard.state import link
 from dashboard.state.selection import Depth, Point, Selection, read_point
@@ -74,10 +75,19 @@ def controls(selection: Selection) -> Chosen:
     """Draw layer, facet, scale and the number of lines; the point is clicked."""
     return Chosen(
         choices.layer(asking.known(selection)),
-        choices.one_of("Facet", ["token", "query", "key", "value"], "facet"),
+        choices.one_of("Facet", ["token", "query", "key", "value"], "facet", help=meaning("facet")),
         read_point(link.first("at")) or (0.5, 0.5),
-        choices.one_of("Scale", ["shared", "per panel"], "scale") == "shared",
-        st.slider("Lines", 0, 40, 12, key="lines", bind="query-params", width=150),
+        choices.one_of("Scale", ["shared", "per panel"], "scale", help=meaning("shared scale")) == "shared",
+        st.slider(
+            "Lines",
+            0,
+            40,
+            12,
+            key="lines",
+            bind="query-params",
+            width=150,
+            help="How many of the best matches are joined by a line.",
+        ),
     )
 
 
@@ -104,7 +114,6 @@ def shown(answer: Answer[Chosen]) -> Shown:
         "Patches like the chosen one",
         rows,
         scale=scale_of(ready) if chosen.shared else None,
-        look=Look(columns=token_layers.columns(len(outcome.models))),
         said=reading(ready, chosen.facet),
         table=ready,
     )
@@ -125,4 +134,5 @@ VIEW = View(
     asks=asks,
     images=Images(several=True, default=default_images, most=2),
     below=matches,
+    overlays=True,
 )

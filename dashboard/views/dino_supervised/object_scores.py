@@ -1,14 +1,18 @@
 """Scores of every head against the objects' masks, summed up: a table, a chart, an answer in words. Pure."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.draw.palette import number
 from dashboard.state import models
+
+BASELINES = {"uniform": "Uniform attention", "centre": "Centre prior"}
+"""Maps that know nothing of the image, as `probes.core.saliency.baselines` calls them, and as people do."""
+
+DASHES = ("dash", "dashdot", "dot", "longdash", "longdashdot")
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class Scores:
         pointing: (image, head), 1 where the highest patch lies on the object.
         mass_inside: (image, head), share of the map's mass on the object.
         area: (image,), the object's share of what the model sees: what an even map's ``mass_inside`` would be.
-        untrained: random weights, the baseline.
+        untrained: random weights, a baseline too.
+        baselines: key of ``BASELINES`` to its scores, one "head" each, over the same images and patches.
     """
 
     iou: np.ndarray
@@ -28,6 +33,7 @@ class Scores:
     mass_inside: np.ndarray
     area: np.ndarray
     untrained: bool = False
+    baselines: Mapping[str, "Scores"] = field(default_factory=dict)
 
     @property
     def best(self) -> int:
@@ -41,16 +47,35 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), error
 
 
-def table(scores: Mapping[str, Scores]) -> pd.DataFrame:
-    """A row a model: its best head by mean IoU, that head's numbers, and the mean over all heads."""
-    rows = []
+def without_looking(scores: Mapping[str, Scores]) -> dict[str, Scores]:
+    """The baselines by name; those of each model where models have other patches or see another part of the images."""
+    kept: dict[str, Mapping[str, Scores]] = {}
     for name, one in scores.items():
+        if not any(_same(one.baselines, other) for other in kept.values()):
+            kept[name] = one.baselines
+    return {
+        BASELINES[key] + (f" ({name}’s patches)" if len(kept) > 1 else ""): baseline
+        for key in BASELINES
+        for name, found in kept.items()
+        if (baseline := found.get(key)) is not None
+    }
+
+
+def _same(a: Mapping[str, Scores], b: Mapping[str, Scores]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[key].iou, b[key].iou) for key in a)
+
+
+def table(scores: Mapping[str, Scores]) -> pd.DataFrame:
+    """A row a model: its best head by mean IoU, that head's numbers, the mean over all heads; then the baselines."""
+    rows = []
+    baselines = without_looking(scores)
+    for name, one in {**scores, **baselines}.items():
         iou, error = mean_and_error(one.iou[:, one.best])
         rows.append(
             {
                 "Model": name,
-                "Best head": one.best + 1,
-                "of heads": one.iou.shape[1],
+                "Best head": None if name in baselines else one.best + 1,
+                "of heads": None if name in baselines else one.iou.shape[1],
                 "IoU": iou,
                 "± (standard error)": error,
                 "IoU, mean of heads": float(one.iou.mean()),
@@ -60,32 +85,33 @@ def table(scores: Mapping[str, Scores]) -> pd.DataFrame:
                 "Images": len(one.iou),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"Best head": "Int64", "of heads": "Int64"})
 
 
 def per_image(scores: Mapping[str, Scores]) -> pd.DataFrame:
-    """A row for every model, image and head, counted from 1."""
+    """A row for every model, image and head, counted from 1; the baselines have no head."""
+    baselines = without_looking(scores)
     return pd.DataFrame(
         [
             {
                 "model": name,
                 "image": image + 1,
-                "head": head + 1,
+                "head": None if name in baselines else head + 1,
                 "iou": iou,
                 "pointing": int(one.pointing[image, head]),
                 "mass_on_object": one.mass_inside[image, head],
                 "object_area": one.area[image],
             }
-            for name, one in scores.items()
+            for name, one in {**scores, **baselines}.items()
             for (image, head), iou in np.ndenumerate(one.iou)
         ]
-    )
+    ).astype({"head": "Int64"})
 
 
 def ranking(scores: Mapping[str, Scores], colours: Mapping[str, str]) -> go.Figure:
-    """Mean IoU of every head with its standard error, best head first."""
+    """Mean IoU of every head with its standard error, best head first; what needs no look at the image as lines."""
     figure = go.Figure()
-    for index, (name, one) in enumerate(scores.items()):
+    for name, one in scores.items():
         summed = [mean_and_error(one.iou[:, head]) for head in range(one.iou.shape[1])]
         order = sorted(range(len(summed)), key=lambda head: -summed[head][0])
         figure.add_scatter(
@@ -96,71 +122,19 @@ def ranking(scores: Mapping[str, Scores], colours: Mapping[str, str]) -> go.Figu
             mode="lines+markers",
             name=name,
             line={"color": colours[name], "width": 2, "dash": "dot" if one.untrained else "solid"},
-            marker={"color": colours[name], "size": 9, "symbol": models.MARKS[index % len(models.MARKS)]},
+            marker={"color": colours[name], "size": 9, "symbol": models.mark(colours[name])},
             hovertemplate=f"{name}<br>head %{{customdata}}: IoU %{{y:.3f}} ± %{{error_y.array:.3f}}<extra></extra>",
+        )
+    most = max((one.iou.shape[1] for one in scores.values()), default=1)
+    for index, (name, one) in enumerate(without_looking(scores).items()):
+        figure.add_scatter(
+            x=[1, max(most, 2)],
+            y=[float(one.iou.mean())] * 2,
+            mode="lines",
+            name=name,
+            line={"color": "#8a8f98", "width": 2, "dash": DASHES[index % len(DASHES)]},
+            hovertemplate=f"{name}: IoU %{{y:.3f}}<extra></extra>",
         )
     figure.update_xaxes(title="head, ranked by its mean IoU (1: best)", dtick=1)
     figure.update_yaxes(title="IoU with the object (0 to 1), mean over images", rangemode="tozero")
     return figure.update_layout(height=380)
-
-
-def answer(scores: Mapping[str, Scores], tau: float) -> str:
-    """Whose best head picks out the object better, by how much, and whether these images decide it."""
-    if not scores:
-        return ""
-    n = len(next(iter(scores.values())).iou)
-    names = sorted(scores, key=lambda name: -scores[name].iou[:, scores[name].best].mean())
-    parts = []
-    for name in names:
-        one = scores[name]
-        mean, error = mean_and_error(one.iou[:, one.best])
-        parts.append(f"**{name}** {_with(mean, error)} (head {one.best + 1} of {one.iou.shape[1]})")
-    which = "this image" if n == 1 else f"these {n} images"
-    lines = [f"On {which}, IoU of each best head with the object: {', '.join(parts)}."]
-    inside = ", ".join(f"**{name}** {_share(scores[name].mass_inside[:, scores[name].best])}" for name in names)
-    area = _share(next(iter(scores.values())).area)
-    lines.append(f"Share of that head's attention on the object: {inside}; an even map would have {area}.")
-    trained = [name for name in names if not scores[name].untrained]
-    lines += [_verdict(scores, trained[0], trained[1])] if len(trained) > 1 else []
-    lines += _against_chance(scores, trained, [name for name in names if scores[name].untrained])
-    lines.append(
-        f"n = {n}; the mask holds {number(100 * tau)}\u202f% of a map's mass; errors are standard errors over images; "
-        "a best head is chosen on the very images it is scored on."
-    )
-    return "  \n".join(lines)
-
-
-def _verdict(scores: Mapping[str, Scores], first: str, second: str) -> str:
-    a, b = (scores[name].iou[:, scores[name].best] for name in (first, second))
-    mean, error = mean_and_error(a - b)
-    if not np.isfinite(error):
-        return f"**{first}** is ahead of **{second}** by {number(mean)}; one image decides nothing."
-    ahead = f"{_with(mean, error)}, paired over images"
-    if mean < 2 * error:
-        return f"**{first}** is ahead of **{second}** by {ahead}: too little to tell them apart."
-    return f"**{first}** picks out the object better (by IoU) than **{second}**, by {ahead}."
-
-
-def _against_chance(scores: Mapping[str, Scores], trained: Sequence[str], untrained: Sequence[str]) -> list[str]:
-    if not (untrained and trained):
-        return []
-    base = scores[untrained[0]]
-    if len(base.iou) == 1:
-        return []
-    chance = base.iou[:, base.best]
-    no_better = []
-    for name in trained:
-        mean, error = mean_and_error(scores[name].iou[:, scores[name].best] - chance)
-        if not (np.isfinite(error) and mean > 2 * error):
-            no_better.append(f"**{name}**")
-    if not no_better:
-        return ["By IoU all trained models are above the best random network by more than two standard errors."]
-    return [f"By IoU not above the best random network by more than two standard errors: {', '.join(no_better)}."]
-
-
-def _share(values: np.ndarray) -> str:
-    return f"{100 * float(values.mean()):.0f}\u202f%"
-
-
-def _with(mean: float, error: float) -> str:
-    return f"{number(mean, 2)} ± {number(error, 1)}" if np.isfinite(error) else number(mean, 2)

@@ -1,6 +1,6 @@
 """The maps of all heads of the last block, and their scores against the objects' masks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +10,8 @@ from dashboard.compute.asking import ModelResult
 from dashboard.draw import head_maps
 from dashboard.images import masks
 from dashboard.state.selection import Selection
-from dashboard.views.dino_supervised.object_scores import Scores
-from probes.core.saliency import overlap
+from dashboard.views.dino_supervised.object_scores import BASELINES, Scores
+from probes.core.saliency import Overlap, baselines, overlap
 
 
 def with_baselines(selection: Selection) -> Selection:
@@ -37,17 +37,29 @@ def scores_of(model: ModelResult, keys: Mapping[int, tuple[str, str]], tau: floa
     dataset = model.datasets.get("attention-maps")
     if dataset is None or not keys:
         return None
-    found, areas = [], []
+    found: list[list[Overlap]] = []
+    chance: list[dict[str, Overlap]] = []
+    areas = []
     for place, (picture, key) in keys.items():
         geometry, heads = model.geometries[place], heads_of(dataset, place)
         covered = masks.covered(picture, key, geometry, heads.shape[1:])
         mask = masks.mask(picture, key)
         found.append([overlap(one, mask, geometry, tau, covered) for one in heads])
+        chance.append(baselines(mask, geometry, covered, tau))
         areas.append(float(covered.mean()))
-    iou, pointing, inside = (
-        np.array([[getattr(one, name) for one in row] for row in found]) for name in ("iou", "pointing", "mass_inside")
-    )
-    seen = np.isfinite(iou).all(1)
-    if not seen.any():
+    seen = [place for place, row in enumerate(found) if all(np.isfinite(one.iou) for one in row)]
+    if not seen:
         return None
-    return Scores(iou[seen], pointing[seen], inside[seen], np.array(areas)[seen], "@random:" in model.model)
+    area = np.array(areas)[seen]
+    return Scores(
+        *_numbers([found[place] for place in seen]),
+        area,
+        "@random:" in model.model,
+        {key: Scores(*_numbers([[chance[place][key]] for place in seen]), area) for key in BASELINES},
+    )
+
+
+def _numbers(rows: Sequence[Sequence[Overlap]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """IoU, pointing and mass inside, each (image, head)."""
+    numbers = np.array([[(one.iou, one.pointing, one.mass_inside) for one in row] for row in rows])
+    return numbers[..., 0], numbers[..., 1], numbers[..., 2]

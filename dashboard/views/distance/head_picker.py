@@ -1,13 +1,11 @@
-"""The heads as a chart in which one can be chosen, and where one patch looks with it."""
+"""The head that is chosen in the chart, and where one patch of one picture looks with it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
-import vl_convert
-import xarray as xr
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult, Outcome
@@ -15,74 +13,23 @@ from dashboard.controls import choices, progress
 from dashboard.draw import head_maps, panels
 from dashboard.draw.palette import number
 from dashboard.draw.panels import Look, Panel, Row
-from dashboard.state import link, models
+from dashboard.images import gallery
+from dashboard.state import link
 from dashboard.state.selection import Selection, read_point
 from dashboard.views.distance import head_distances
+from dashboard.views.distance.head_distances import Datasets
+from dashboard.views.distance.heads_chart import Place
 
-Place = tuple[str, int, int]
-"""Model's title, layer and head, both from 1."""
-
-
-def chart(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], *, legend: bool = False) -> alt.LayerChart:
-    """All heads in Altair, where one can be chosen, with the means of the layers."""
-    rows = head_distances.table(datasets)
-    rows["place"] = rows["layer"] + (rows["head"] - rows.groupby("model")["head"].transform("max") / 2 - 0.5) * 0.05
-    units = next(iter(datasets.values()))["distance"].attrs["units"]
-    names = list(datasets)
-    chosen = alt.selection_point(name="head", fields=["model", "layer", "head"], on="click", nearest=True)
-    named = alt.Legend(orient="top", labelLimit=300) if legend else None
-    colour = alt.Color(
-        "model:N", title=None, legend=named, scale=alt.Scale(domain=names, range=[colours[n] for n in names])
-    )
-    shapes = [{"x": "cross", "star": "wedge"}.get(mark, mark) for mark in models.MARKS]
-    points = (
-        alt.Chart(rows)
-        .mark_point(filled=True, size=46, cursor="pointer")
-        .encode(
-            x=alt.X("place:Q", title="layer", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(nice=False)),
-            y=alt.Y("distance:Q", title=f"mean attention distance ({units})", scale=alt.Scale(zero=True)),
-            color=colour,
-            shape=alt.Shape(
-                "model:N", title=None, legend=named, scale=alt.Scale(domain=names, range=shapes[: len(names)])
-            ),
-            opacity=alt.condition(chosen, alt.value(1), alt.value(0.35)),
-            size=alt.condition(chosen, alt.value(90), alt.value(46)),
-            tooltip=["model", "layer", "head", alt.Tooltip("distance", format=".3g")],
-        )
-        .add_params(chosen)
-    )
-    lines = (
-        alt.Chart(rows).mark_line(strokeWidth=2).encode(x=alt.X("layer:Q"), y=alt.Y("mean(distance):Q"), color=colour)
-    )
-    return (lines + points).properties(width="container", height=330)
+KEY = "pick-head"
 
 
-def document(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> str:
-    """The chart as SVG."""
-    spec = chart(datasets, colours, legend=True).properties(width=900, background="white").to_json()
-    drawn: str = vl_convert.vegalite_to_svg(spec)
-    return drawn
+def clicked() -> Sequence[Mapping[str, Any]]:
+    """What was clicked in the chart, as the browser sent it."""
+    found: list[dict[str, Any]] = (st.session_state.get(KEY) or {}).get("selection", {}).get("head", [])
+    return found
 
 
-def draw(datasets: Mapping[str, xr.Dataset], outcome: Outcome, picture: str) -> None:
-    """Draw the chart beside the map of the head that is chosen in it.
-
-    Args:
-        datasets: title to distances.
-        outcome: of the page.
-        picture: image that the map is of.
-    """
-    heads = head_distances.table(datasets)
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        drawn = chart(datasets, outcome.colours)
-        event = st.altair_chart(drawn, key="pick-head", on_select="rerun", selection_mode="head")
-    place = chosen(event.get("selection", {}).get("head", []), heads)
-    with right:
-        _map(place, heads, outcome, picture)
-
-
-def chosen(selected: list[dict], heads: pd.DataFrame) -> Place:
+def chosen(selected: Sequence[Mapping[str, Any]], heads: pd.DataFrame) -> Place:
     """The head that was clicked; the one that looks farthest where none was."""
     for entry in selected:
         same = [heads[field].eq(entry.get(field)) for field in ("model", "layer", "head")]
@@ -104,10 +51,47 @@ def panel(model: ModelResult, layer: int, head: int) -> Panel:
     return panels.of_model(model, f"layer {layer}, head {head}", values)
 
 
-def _map(place: Place, heads: pd.DataFrame, outcome: Outcome, picture: str) -> None:
+def draw(datasets: Datasets, outcome: Outcome, images: Sequence[str]) -> None:
+    """Draw the map of the head that is chosen in the chart, over one of the images that the distances are of."""
+    heads = head_distances.table(datasets)
+    place = title, layer, head = chosen(clicked(), heads)
+    words, map_of = st.columns([2, 3], gap="large")
+    with words:
+        picture = _picture(images)
+        mine = heads[heads["model"].eq(title) & heads["layer"].eq(layer) & heads["head"].eq(head)]
+        of = f"all {len(images)} images" if len(images) > 1 else "this image"
+        st.markdown(
+            f"**Head {head} of layer {layer} of {title}**, over **{gallery.title(picture)}** alone: where the marked "
+            f"patch looks. Its mean distance, {number(mine['distance'].iloc[0])} {mine['units'].iloc[0]}, is over all "
+            f"patches of {of}."
+        )
+        st.caption("Click another head in the chart, or another patch in the picture.")
+    with map_of:
+        _map(place, outcome, picture)
+
+
+def _picture(images: Sequence[str]) -> str:
+    """Draw the choice of the picture under the map: one of the images that the numbers are computed from."""
+    linked = link.first("pick")
+    st.session_state["map_picture"] = linked if linked in images else images[0]
+    shown: str = st.selectbox(
+        "Picture of the map",
+        images,
+        key="map_picture",
+        format_func=gallery.title,
+        on_change=lambda: link.put("pick", st.session_state["map_picture"]),
+    )
+    return shown
+
+
+def _map(place: Place, outcome: Outcome, picture: str) -> None:
     title, layer, head = place
     point = read_point(link.first("at")) or (0.5, 0.5)
-    one = Selection(tuple(model.model for model in outcome.models), (picture,))
+    one = Selection(
+        tuple(model.model for model in outcome.models),
+        (picture,),
+        {model.model: model.colour for model in outcome.models},
+    )
     asks = [Ask("attention-maps", {"query": choices.asked("patch", point), "layers": str(layer - 1)})]
     found, _ = asking.ask(asks, one, models=[model.model for model in outcome.models if model.title == title])
     row = Row(picture, [panel(found.models[0], layer, head)])
@@ -115,14 +99,9 @@ def _map(place: Place, heads: pd.DataFrame, outcome: Outcome, picture: str) -> N
         picture,
         row.panels,
         scale=panels.shared_scale([row], "attention weight"),
-        look=Look(original=False, columns=1),
+        look=Look(columns=2),
         key="head-map",
         point=point,
         on_pick=choices.pick,
-    )
-    mean = heads[heads["model"].eq(title) & heads["layer"].eq(layer) & heads["head"].eq(head)]["distance"].iloc[0]
-    st.caption(
-        f"Where the marked patch looks with head {head} of layer {layer} of {title}; mean distance over all patches "
-        f"and images: {number(mean)}. Click a head in the chart, or another patch in the picture."
     )
     progress.show(found, part="head")

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from dashboard.compute.background import Background
 from dashboard.compute.jobs import Job
@@ -58,6 +56,8 @@ def pca(vectors: np.ndarray) -> np.ndarray:
     unit = _unit(vectors)
     if len(unit) < 2:
         return np.zeros((len(unit), 2))
+    from sklearn.decomposition import PCA  # takes seconds, and the first page needs none of it
+
     scores = PCA(min(2, *unit.shape), svd_solver="full").fit_transform(unit)
     return np.pad(scores, ((0, 0), (0, 2 - scores.shape[1])))
 
@@ -76,6 +76,8 @@ def tsne(vectors: np.ndarray, job: Job | None = None) -> np.ndarray:
     for stage in range(STAGES):
         if job is not None:
             job.report("placing the images", stage, STAGES)
+        from sklearn.manifold import TSNE
+
         start = TSNE(
             perplexity=perplexity,
             init=start,

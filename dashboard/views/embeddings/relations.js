@@ -21,6 +21,10 @@ function square(canvas, panel, data, ramp) {
   canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
+// Where a thumbnail of a map begins along one direction, of the panel's side; thumbnail and selection stay inside.
+const AROUND = 0.2;
+const corner = (panel, t) => t * (1 - (1 + 2 * AROUND) * panel.size) + AROUND * panel.size;
+
 function scatter(canvas, panel, data, sheet) {
   const box = canvas.parentElement.getBoundingClientRect(), zoom = window.devicePixelRatio || 1;
   const side = Math.max(Math.round(box.width * zoom), 100);
@@ -29,7 +33,7 @@ function scatter(canvas, panel, data, sheet) {
   panel.size = size / side;
   panel.points.forEach(([x, y], i) => {
     const [left, top] = spot(data, i);
-    const cx = x * (side - size), cy = y * (side - size);
+    const cx = corner(panel, x) * side, cy = corner(panel, y) * side;
     pen.drawImage(sheet, left, top, data.sheet.side, data.sheet.side, cx, cy, size, size);
     if (data.colours[i]) { pen.strokeStyle = data.colours[i]; pen.lineWidth = Math.max(size * 0.09, 1.5); pen.strokeRect(cx, cy, size, size); }
   });
@@ -61,7 +65,7 @@ function under(panel, data, event, canvas) {
   }
   let best = -1, least = Infinity;
   panel.points.forEach(([px, py], i) => {
-    const away = (px * (1 - panel.size) + panel.size / 2 - x) ** 2 + (py * (1 - panel.size) + panel.size / 2 - y) ** 2;
+    const away = (corner(panel, px) + panel.size / 2 - x) ** 2 + (corner(panel, py) + panel.size / 2 - y) ** 2;
     if (away < least) { least = away; best = i; }
   });
   return least < 0.003 ? [best] : null;
@@ -98,8 +102,8 @@ export default function (component) {
         for (const [colour, width] of [["#000", 3.5 * zoom], ["#fff", 1.5 * zoom]]) {
           pen.strokeStyle = colour; pen.lineWidth = width;
           if (panel.points) {
-            const size = panel.size * side * 1.35, [x, y] = panel.points[image];
-            pen.strokeRect(x * (1 - panel.size) * side - size * 0.13, y * (1 - panel.size) * side - size * 0.13, size, size);
+            const around = 0.175 * panel.size * side, size = panel.size * side + 2 * around;
+            pen.strokeRect(...panel.points[image].map((t) => corner(panel, t) * side - around), size, size);
           } else if (place.has(image)) {
             const at = (place.get(image) + 0.5) / data.order.length * side;
             pen.beginPath();

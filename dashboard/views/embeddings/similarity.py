@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
 
 from probes.core.hsic import Sums, ratio_of, u_centred_gram
 
@@ -27,6 +25,9 @@ def order(square: np.ndarray, classes: Sequence[str], by: str) -> np.ndarray:
     if by == "cluster" and count > 2:
         distance = 1 - np.nan_to_num((square + square.T) / 2)
         np.fill_diagonal(distance, 0)
+        from scipy.cluster.hierarchy import leaves_list, linkage  # takes a second
+        from scipy.spatial.distance import squareform
+
         return leaves_list(
             linkage(squareform(np.maximum(distance, 0), checks=False), "average", optimal_ordering=count <= 600)
         )
@@ -105,3 +106,9 @@ def spread(square: np.ndarray) -> tuple[float, float]:
     off = square[~np.eye(len(square), dtype=bool)]
     off = off[np.isfinite(off)]
     return (float(off.mean()), float(off.std())) if off.size else (np.nan, np.nan)
+
+
+def all_alike(square: np.ndarray) -> bool:
+    """Whether a square has nearly one colour: every two images alike, to a tenth of the scale from −1 to 1."""
+    mean, deviation = spread(square)
+    return mean > 0.8 and deviation < 0.1

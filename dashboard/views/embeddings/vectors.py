@@ -15,7 +15,7 @@ from dashboard.images.sets import ImageSet
 from dashboard.state.selection import Depth
 from dashboard.views.embeddings import projection, similarity
 
-POOLS = {"cls": "CLS", "mean": "mean of patches", "logits": "logits"}
+POOLS = {"card": "by each model's card", "cls": "CLS", "mean": "mean of patches", "logits": "logits"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ def chosen_layer(model: ModelResult, depth: Depth) -> ImageVectors | None:
     where = {"norm": "after the final norm", "logits": "logits"}.get(point) or f"layer {int(point.split('.')[1]) + 1}"
     used = str(one["pool_used"].values)
     asked = str(dataset.attrs["pool"])
+    if asked == "card" and model.spec is not None:
+        asked = model.spec.features
     said = " (it has no CLS there)" if asked == "cls" and used == "mean" else ""
     note = where if used == "logits" else f"{where} · {POOLS[used]}{said}"
     return ImageVectors(model.title, model.colour, note, one["similarity"].values, one["embedding"].values[:, :width])

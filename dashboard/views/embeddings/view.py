@@ -12,7 +12,8 @@ from dashboard.compute import asking
 from dashboard.compute.asking import Ask, Outcome
 from dashboard.compute.background import Stopped
 from dashboard.compute.jobs import Job
-from dashboard.controls import choices, image_sets, progress
+from dashboard.controls import choices, image_sets, progress, token_layers
+from dashboard.controls.glossary import meaning
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame
 from dashboard.draw.frame import Help
@@ -29,6 +30,7 @@ PAGE = Page("Image similarity", section="Representation", order=10)
 SHOWN = {"grid": "grids", "difference": "differences", "pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 MAPS = ("pca", "tsne", "umap")
 ORDERS = {"class": "by class", "cluster": "by clustering", "given": "as given"}
+SET_DEFAULT = "scenes-100"
 MOST_DRAWN = 1000
 MOST_ALL_LAYERS = 500
 HOW = """
@@ -45,7 +47,8 @@ images and their similarity in every model.
 FORMULA = r"""
 $$s_{ab} = \frac{z_a\cdot z_b}{\lVert z_a\rVert\,\lVert z_b\rVert}$$
 
-with $z$ the CLS token, the mean of the patch tokens, or the logits. *Neighbour overlap*: the share of an image's k
+with $z$ the CLS token, the mean of the patch tokens, or the logits; *by each model's card*: CLS, or the mean where no
+training reached CLS or the classifier averages the patches. *Neighbour overlap*: the share of an image's k
 nearest images that two models have in common; independent models share k/(n − 1). *CKA* of the two sets of vectors:
 Kornblith et al. 2019, [arXiv:1905.00414](https://arxiv.org/abs/1905.00414). t-SNE: van der Maaten & Hinton 2008.
 UMAP: McInnes, Healy & Melville 2018, [arXiv:1802.03426](https://arxiv.org/abs/1802.03426). Maps are of unit vectors,
@@ -87,14 +90,16 @@ def panels(found: Sequence[ImageVectors], kind: str, points: Sequence[np.ndarray
 
 def page() -> None:
     """Draw the page: its pictures lie over no image, and their places and thumbnails are made in the background."""
-    selection = sidebar(several=True, default_images=gallery.offered()[:12])
+    selection = sidebar(
+        several=True, default_images=gallery.offered()[:12], set_in_use=partial(image_sets.in_use, default=SET_DEFAULT)
+    )
     frame.header("Which images does each model find alike?")
     with frame.controls():
-        selection, chosen = image_sets.control(selection, default="scenes-100")
+        selection, chosen = image_sets.control(selection, default=SET_DEFAULT)
         layer = st.container(width=210)
         kind = choices.one_of("Show", SHOWN, "shown")
         with st.popover("More"):
-            pool = choices.one_of("Vector of an image", POOLS, "pool")
+            pool = choices.one_of("Vector of an image", POOLS, "pool", help=meaning("embedding", token_layers.BY_CARD))
             by = choices.one_of("Order of the images", ORDERS, "order")
         every = len(selection.images) <= MOST_ALL_LAYERS
         with layer:
@@ -218,8 +223,22 @@ def draw(found: Sequence[ImageVectors], kind: str, by: str, chosen: ImageSet) ->
             caption=said,
         )
 
+    if kind == "grid" and (said := of_one_colour(found)):
+        st.caption(said)
     something = any(entry.square is not None or entry.points is not None for entry in entries)
     return Drawn(tuple(job for job in placed if isinstance(job, Job)), svg if something else None)
+
+
+def of_one_colour(found: Sequence[ImageVectors]) -> str:
+    """Why a grid looks solid, where one does."""
+    solid = [one.title for one in found if similarity.all_alike(one.square)]
+    if not solid:
+        return ""
+    return (
+        f"The grid of {' and of '.join(solid)} has one colour: its vectors have a large part in common, so that any "
+        "two images have a cosine near 1. Fainter rows and columns are images unlike the rest; what still tells images "
+        "apart shows as PCA and in who is nearest."
+    )
 
 
 def again(visitor: str) -> None:

@@ -77,7 +77,7 @@ def described(dataset: xr.Dataset, kind: str) -> str:
 
 
 def table(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """Shares of variance and amplitudes, one table under the other in the same columns."""
+    """Shares of variance and amplitudes, one table under the other in the same columns; ranks from 1."""
     parts = [
         dataset[variable].drop_vars("c", errors="ignore").to_dataframe(name="value").reset_index()
         .assign(model=name, quantity=f"{variable} ({dataset[variable].attrs['units']})")
@@ -85,7 +85,8 @@ def table(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
         for variable in ("spectrum", "amplitude")
     ]  # fmt: skip
     wanted = ["model", "quantity", "rank", "frequency_y", "frequency_x", "value"]
-    return pd.concat(parts, ignore_index=True).reindex(columns=wanted)
+    together = pd.concat(parts, ignore_index=True).reindex(columns=wanted)
+    return together.assign(rank=together["rank"] + 1)
 
 
 def document(datasets: Mapping[str, xr.Dataset], kind: str, colours: Mapping[str, str]) -> str:

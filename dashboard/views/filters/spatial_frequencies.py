@@ -105,7 +105,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go
     drawn = go.Figure()
     drawn.add_hline(y=1, line={"color": "rgba(128,128,128,0.8)", "width": 1, "dash": "dot"})
     everything = [0.6, 1.4]
-    for index, (name, dataset) in enumerate(datasets.items()):
+    for name, dataset in datasets.items():
         found = rings(dataset)
         everything += found.amplitude[np.isfinite(found.amplitude)].tolist()
         drawn.add_scatter(
@@ -113,7 +113,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go
             y=found.amplitude,
             mode="lines+markers",
             line={"color": colours[name], "width": 2.5},
-            marker={"symbol": models.MARKS[index % len(models.MARKS)], "size": 8},
+            marker={"symbol": models.mark(colours[name]), "size": 8},
             name=name,
             customdata=found.count,
             hovertemplate=f"{name}<br>%{{x:.3f}} cycles per pixel: %{{y:.3f}} times the mean, "

@@ -56,7 +56,7 @@ def draw_frequencies(answer: Answer[str], _: Shown) -> None:
     datasets, colours = answer.outcome.ready("patch-filters"), answer.outcome.colours
     if not datasets:
         return
-    st.subheader("Which spatial frequencies do the filters hold?", anchor=False)
+    st.header("Which spatial frequencies do the filters hold?", anchor=False)
     high = spatial_frequencies.ceiling(datasets)
     notes = {
         name: f"{dataset.attrs['filter_count']} filters, steps of "

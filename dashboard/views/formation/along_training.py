@@ -138,7 +138,7 @@ def distance_figure(courses: Sequence[Course], images: int) -> go.Figure:
         down, across, shared_yaxes="all", shared_xaxes="all", horizontal_spacing=0.03, vertical_spacing=0.12,
         subplot_titles=[f"layer {i + 1}" for i in range(layers)],
     )  # fmt: skip
-    for index, one in enumerate(courses):
+    for one in courses:
         found = one.ready("attention-distance")
         seen = np.array([moment.images for moment in found])
         for layer in range(next(iter(found.values())).sizes["layer"]):
@@ -153,22 +153,25 @@ def distance_figure(courses: Sequence[Course], images: int) -> go.Figure:
             drawn.add_scatter(
                 x=x, y=np.nanmean(values, 1), mode="lines+markers", name=one.title, legendgroup=one.title,
                 showlegend=layer == 0, line={"color": one.colour, "width": 2.5},
-                marker={"symbol": models.MARKS[index % len(models.MARKS)], "size": 8, "color": one.colour},
+                marker={"symbol": models.mark(one.colour), "size": 8, "color": one.colour},
                 customdata=np.stack([seen, low, high], 1),
                 hovertemplate=f"{one.title}<br>%{{customdata[0]:,}} images: %{{y:.1f}} px, heads %{{customdata[1]:.1f}}"
                 " to %{customdata[2]:.1f}<extra></extra>",
                 **at,
             )  # fmt: skip
-    for even in sorted({round(float(dataset["uniform_distance"]), 3) for dataset in datasets}):
+    uniform = sorted({round(float(dataset["uniform_distance"]), 3) for dataset in datasets})
+    for even in uniform:
         drawn.add_hline(y=even, line={"dash": "dash", "width": 1, "color": "#8a8f98"})
     drawn.add_vline(x=float(place(images, unit)), line={"dash": "dot", "width": 1.5, "color": "#8a8f98"})
     largest = max(moment.images for one in courses for moment in one.moments)
     ticks = [0, *(n for n in (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000) if unit < n <= largest)]
     drawn.update_xaxes(tickvals=place(np.array(ticks), unit), ticktext=[short(n) for n in ticks], showticklabels=True)
     drawn.update_xaxes(title="images seen", row=down)
-    drawn.update_yaxes(rangemode="tozero")
+    lengths = np.concatenate([uniform, *(dataset["distance"].values.ravel() for dataset in datasets)])
+    low, high = np.nanmin(lengths), np.nanmax(lengths)
+    drawn.update_yaxes(range=[low - 0.06 * (high - low), high + 0.06 * (high - low)])
     drawn.update_yaxes(title="distance (px)", col=1)
-    return drawn.update_layout(height=260 * down + 40, margin={"t": 72}, legend={"y": 1 + 32 / (260 * down - 80)})
+    return drawn.update_layout(height=260 * down + 40, margin={"t": 72}, legend={"y": 1 + 36 / (260 * down - 40)})
 
 
 def short(images: int) -> str:

@@ -23,9 +23,9 @@ def draw(along: Sequence[Course], picture: str, images: int) -> None:
     """
     if not any(one.ready("position-similarity") for one in along):
         return
-    st.subheader("Which places are alike", anchor=False)
+    st.header("Which places are alike", anchor=False)
     point = read_point(link.first("at")) or (0.3, 0.3)
-    look = Look(opacity=1.0, original=False, columns=max(len(one.moments) for one in along))
+    look = Look(flat=True, original=False, columns=max(len(one.moments) for one in along))
     rows = [one.positions(picture, point, images) for one in along]
     draw_rows(rows, scale=Scale(-1.0, 1.0, "cosine similarity", signed=True), look=look, key="places")
     st.markdown(along_training.positions_in_words(along))

@@ -29,11 +29,10 @@ def moments_of(keys: Sequence[str]) -> tuple[str, ...]:
 def courses(outcome: Outcome, selection: Selection, keys: Sequence[str]) -> list[Course]:
     """What there is of each training, in the colour of its model where that is selected."""
     found = {model.model: model for model in outcome.models}
-    colours = {key: selection.colour(key) for key in keys if key in selection.models}
-    spare = (colour for colour in models.COLOURS if colour not in colours.values())
+    colours = models.colours(keys, {key: selection.colour(key) for key in keys if key in selection.models})
     courses = []
     for key in keys:
-        along, colour = moments(key), colours.get(key) or next(spare)
+        along, colour = moments(key), colours[key]
         results = tuple(replace(found[one.model], title=Course.name(one), colour=colour) for one in along)
         courses.append(Course(models.title(key), colour, positions_start(key), sizes(key), along, results))
     return courses

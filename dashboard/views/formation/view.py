@@ -31,7 +31,8 @@ maps share one scale, all curves one axis.
 
 - **Attention**: what the CLS token of the last block looks at in one scene, with the outline of the true object.
 - **Distance**: how far heads look, a chart for each layer. The line is the mean over heads, the band reaches from the
-  nearest to the farthest head. Dashed: attention that is even over all patches.
+  nearest to the farthest head. Dashed: attention that is even over all patches. The axes begin where the data do, not
+  at 0.
 - **Positions**: how similar the position embedding of one patch is to all others. Click another patch. The large tiles
   show all positions at the moment that *Images seen* chooses.
 """
@@ -106,7 +107,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
     rows = [one.attention(chosen.place, images[chosen.place], chosen.head) for one in along]
     ready = [one for one in along if one.ready("attention-distance")]
     alt = "Mean attention distance of every layer along the training"
-    names = ", ".join(models.title(model) for model in chosen.without)
+    names = ", ".join(f"**{models.title(model)}**" for model in chosen.without)
     return Shown(
         f"{gallery.title(images[chosen.place])}: CLS attention of the last block along the training",
         rows,
@@ -131,4 +132,5 @@ VIEW = View(
     models=lambda chosen, _: moments_of(chosen.keys),
     images=Images(several=True, default=("scene:0", "scene:1", "scene:2", "scene:3"), most=MOST_IMAGES),
     below=draw_positions,
+    overlays=True,
 )

@@ -1,5 +1,6 @@
 """All maps of a model as one picture, layers across and heads down, where each map can be clicked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,26 +19,32 @@ CELL = 56
 
 @dataclass(frozen=True)
 class Tile:
-    """One map of the picture: layer and head from 0, and its values (y, x)."""
+    """One map of the picture: layer and head from 0, its weights (y, x), and what they are drawn times."""
 
     layer: int
     head: int
     values: np.ndarray
+    times: int = 1
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """The values that colours stand for."""
+        return self.values * self.times
 
 
-def tiles(attention: xr.DataArray) -> list[Tile]:
-    """Every map that there is, of the first image."""
+def tiles(attention: xr.DataArray, times: Sequence[int] = ()) -> list[Tile]:
+    """Every map that there is, of the first image; the weights of a layer are drawn times a number of its own."""
     found = []
     for layer in range(attention.sizes["layer"]):
         for head, values in enumerate(layer_heads(attention, layer)):
             if np.isfinite(values).all():
-                found.append(Tile(layer, head, values))
+                found.append(Tile(layer, head, values, times[layer] if times else 1))
     return found
 
 
 def ceiling(groups: list[list[Tile]]) -> float:
     """End of a scale for all maps of all models: the 99th percentile, as one peak would darken all others."""
-    everything = [tile.values.ravel() for group in groups for tile in group]
+    everything = [tile.drawn.ravel() for group in groups for tile in group]
     return float(np.percentile(np.concatenate(everything), 99)) if everything else 1.0
 
 
@@ -54,8 +61,8 @@ def picture(maps: list[Tile], high: float | None) -> np.ndarray:
     height, width = max(round(rows * unit), 1), max(round(columns * unit), 1)
     canvas = np.zeros((heads * (height + 2), layers * (width + 2), 4), np.uint8)
     for tile in maps:
-        end = high if high is not None else float(tile.values.max())
-        rgb = palette.colours(tile.values.astype(float), 0.0, end or 1.0)
+        end = high if high is not None else float(tile.drawn.max())
+        rgb = palette.colours(tile.drawn.astype(float), 0.0, end or 1.0)
         cell = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_NEAREST)
         top, left = tile.head * (height + 2) + 1, tile.layer * (width + 2) + 1
         canvas[top : top + height, left : left + width, :3] = cell

@@ -4,20 +4,24 @@ import streamlit as st
 import xarray as xr
 
 from dashboard.compute.asking import ModelResult, Outcome
-from dashboard.draw import frame
+from dashboard.controls.map_options import MapOptions
+from dashboard.draw import frame, model_columns
 from dashboard.state import link
 from dashboard.views.heads import mosaic
 from dashboard.views.heads.mosaic import Tile
 
-WIDE = 1080
+SHALLOW = 8
+"""Layers of models whose mosaics stand beside each other, four in a line."""
+WIDE = 1400
 """Pixels that a mosaic over the whole page is wide, about."""
 
 
-def draw(outcome: Outcome, *, shared: bool) -> float | None:
+def draw(outcome: Outcome, options: MapOptions, *, shared: bool) -> float | None:
     """Draw a mosaic for each model that has maps.
 
     Args:
         outcome: attention maps.
+        options: whether colours stand for weights or for times even attention.
         shared: all colours end at the same value.
 
     Returns:
@@ -26,15 +30,27 @@ def draw(outcome: Outcome, *, shared: bool) -> float | None:
     groups = {
         index: tiles
         for index, model in enumerate(outcome.models)
-        if "attention-maps" in model.datasets and (tiles := mosaic.tiles(model.datasets["attention-maps"]["attention"]))
+        if "attention-maps" in model.datasets and (tiles := _tiles(model, options))
     }
     high = mosaic.ceiling(list(groups.values())) if shared else None
-    columns = st.columns(2 if len(groups) > 1 else 1, gap="large")
-    for place, (index, tiles) in enumerate(groups.items()):
-        with columns[place % len(columns)]:
-            _mosaic(outcome.models[index], index, tiles, high, WIDE if len(columns) == 1 else WIDE // 2 - 50)
+    deepest = max((tile.layer for tiles in groups.values() for tile in tiles), default=0)
+    wide = model_columns.across(len(groups), 4 if deepest < SHALLOW else 2) if len(groups) > 1 else 1
+    for start in range(0, len(groups), wide):
+        columns = st.columns(wide, gap="medium", wrap=True)
+        for column, (index, tiles) in zip(columns, list(groups.items())[start : start + wide], strict=False):
+            with column:
+                _mosaic(outcome.models[index], index, tiles, high, WIDE // wide - 60)
     frame.states(outcome, "attention-maps")
     return high
+
+
+def _tiles(model: ModelResult, options: MapOptions) -> list[Tile]:
+    dataset = model.datasets["attention-maps"]
+    times = []
+    if model.spec and options.values == "times even":
+        used = dataset["query_used"].values
+        times = [layer.shared_by(str(query)) for layer, query in zip(model.spec.layers, used, strict=True)]
+    return mosaic.tiles(dataset["attention"], times)
 
 
 def linked_head(index: int) -> tuple[int, int] | None:
@@ -63,8 +79,7 @@ def chosen_head(dataset: xr.Dataset, index: int) -> tuple[int, int]:
 def _mosaic(model: ModelResult, index: int, tiles: list[Tile], high: float | None, width: int) -> None:
     """Draw one model's mosaic, some pixels wide; a click is put into the link."""
     key = f"mosaic-{index}"
-    st.html(f'<div style="border-top:4px solid {model.colour};padding-top:4px"></div>')
-    st.markdown(f"**{model.title}**")
+    st.html(model_columns.heading(model.title, "", model.colour))
 
     def picked() -> None:
         points = (st.session_state.get(key) or {}).get("selection", {}).get("points", [])
@@ -75,6 +90,7 @@ def _mosaic(model: ModelResult, index: int, tiles: list[Tile], high: float | Non
     layers, heads = len({t.layer for t in tiles}), len({t.head for t in tiles})
     rows, columns = tiles[0].values.shape
     height = int(60 + width * heads * rows / (layers * columns))
-    figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 8, "b": 8}, font={"size": 13})
+    figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    frame.legible(figure)
     alt = f"All attention maps of {model.title}, {layers} layers by {heads} heads"
     st.plotly_chart(figure, key=key, alt=alt, on_select=picked, selection_mode="points", config=frame.CHART_CONFIG)

@@ -12,11 +12,11 @@ def draw(outcome: Outcome) -> None:
     ready = outcome.ready("attention-statistics")
     if not ready:
         return
-    st.subheader("How spread, how alike, onto which tokens", anchor=False)
+    st.header("How spread, how alike, onto which tokens", anchor=False)
     has = [
         name
         for name in ATTENTION_STATISTICS
-        if name != "entropy" and any(dataset[name].notnull().any() for dataset in ready.values())
+        if name not in ("entropy", "mass_patch") and any(dataset[name].notnull().any() for dataset in ready.values())
     ]
     columns = st.columns(2, gap="large")
     for place, name in enumerate(has):
@@ -29,4 +29,7 @@ def draw(outcome: Outcome) -> None:
             st.markdown(f"**{label[0].upper()}{label[1:]}**")
             frame.chart(drawn, key=f"statistic-{name}", alt=f"{label} over the layers")
     n = next(iter(ready.values())).attrs.get("n", 1)
-    st.caption(f"A small point a head, the line the mean of a layer; colours as in the sidebar. n = {n} image.")
+    st.caption(
+        f"A small point a head, the line the mean of a layer; colours as in the sidebar. What goes to none of these "
+        f"tokens goes to patches. n = {n} image."
+    )

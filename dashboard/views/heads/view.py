@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
+from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, map_options
 from dashboard.controls.map_options import MapOptions
@@ -24,7 +25,7 @@ HOW = """
 **Every map of a model in one picture**: layers from left to right, heads from top to bottom. Yellow patches receive
 much attention from the query. Click a map to enlarge it below; click a patch there to ask that patch in all heads.
 
-- *One for all*: the colours of all models end at the same value, the 99th percentile of all weights shown; what lies
+- *One for all*: the colours of all models end at the same value, the 99th percentile of all values shown; what lies
   above has the last colour. *Each map its own* shows form in faint maps, and amounts no longer compare.
 - Heads have no order: head 3 of one layer has nothing to do with head 3 of the next.
 - A blank place: the layer has fewer heads, or no such query.
@@ -56,31 +57,36 @@ class Chosen:
     maps: MapOptions
 
 
-def panel(model: ModelResult, index: int, chosen: MapOptions) -> Panel:
+def panel(model: ModelResult, index: int, chosen: MapOptions, query: str = "cls") -> Panel:
     """The chosen head of the n-th model, enlarged."""
     dataset = model.datasets.get("attention-maps")
     if dataset is None:
         return panels.pending(model)
     layer, head = overview.chosen_head(dataset, index)
     values = head_maps.layer_heads(dataset["attention"], layer)[head]
+    if model.spec:
+        values = chosen.drawn(values, model.spec.layers[layer].shared_by(str(dataset["query_used"].values[layer])))
     if not np.isfinite(values).all():
         nobody = str(dataset["query_used"].values[layer]) == "none"
         outside = "The point lies outside this model's crop."
         return panels.pending(model, "No such token asks in this layer." if nobody else outside)
-    own = None if chosen.shared else Scale.over([values], "attention weight")
-    return panels.of_model(model, f"layer {layer + 1}, head {head + 1}", values, scale=own, **chosen.masked(values))
+    own = None if chosen.shared else Scale.over([values], chosen.units)
+    answering = choices.answering(model.spec.layers[layer], query) if model.spec else ""
+    note = f"layer {layer + 1}, head {head + 1}" + (f" · {answering}" if answering else "")
+    return panels.of_model(model, note, values, scale=own, **chosen.masked(values))
 
 
 def controls(selection: Selection) -> Chosen:
     """Draw query, colours of the overview, and how enlarged maps look."""
     query, point = choices.query()
-    return Chosen(query, point, choices.one_of("Colours of the overview", SCALES, "overview"), map_options.popover())
+    scales = choices.one_of("Colours of the overview", SCALES, "overview")
+    return Chosen(query, point, scales, map_options.popover(map_options.tokens(asking.known(selection))))
 
 
 def shown(answer: Answer[Chosen]) -> Shown:
     """The chosen head of each model, and which one is the most focused."""
     chosen, outcome, picture = answer.chosen, answer.outcome, answer.selection.images[0]
-    drawn = [panel(model, i, chosen.maps) for i, model in enumerate(outcome.models)]
+    drawn = [panel(model, i, chosen.maps, chosen.query) for i, model in enumerate(outcome.models)]
     row = Row(picture, drawn, point=chosen.point, clickable=True)
     ready = outcome.ready("attention-maps")
     groups = {name: found for name, dataset in ready.items() if (found := tiles(dataset["attention"]))}
@@ -88,7 +94,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
     return Shown(
         f"{gallery.title(picture)}: chosen heads",
         [row],
-        scale=panels.shared_scale([row], "attention weight") if chosen.maps.shared else None,
+        scale=panels.shared_scale([row], chosen.maps.units, most=True) if chosen.maps.shared else None,
         look=chosen.maps.look,
         said=f"{most_focused(groups, chosen.maps.tau)}  \n{said}",
         table=(lambda: table(ready)) if ready else None,
@@ -98,8 +104,12 @@ def shown(answer: Answer[Chosen]) -> Shown:
 def above(answer: Answer[Chosen], _: Shown) -> None:
     """Every map of every model, to be clicked."""
     chosen = answer.chosen
-    high = overview.draw(answer.outcome, shared=chosen.scales == "shared")
-    ends = f"All colours end at {number(high)}, the 99th percentile." if high else "Every map has a scale of its own."
+    high = overview.draw(answer.outcome, chosen.maps, shared=chosen.scales == "shared")
+    ends = (
+        f"All colours end at {number(high)} {chosen.maps.units}, the 99th percentile."
+        if high
+        else "Every map has a scale of its own."
+    )
     st.caption(f"{ends} Query: {choices.QUERY_TEXT[chosen.query]}, or the mean over patches in layers without CLS.")
 
 
@@ -114,6 +124,7 @@ VIEW = View(
         Ask("attention-statistics"),
     ],
     size="linked",
+    overlays=True,
     above=above,
     below=lambda answer, _: statistics.draw(answer.outcome),
 )

@@ -51,7 +51,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], depth
     """Over the layers: how many patches say what the model says in the end; the shown layer has a large mark."""
     relative = len({dataset.sizes["layer"] for dataset in datasets.values()}) > 1
     drawn = go.Figure()
-    for index, (name, dataset) in enumerate(datasets.items()):
+    for name, dataset in datasets.items():
         values = shares(dataset)
         here = np.arange(len(values)) == depth.index(len(values))
         drawn.add_scatter(
@@ -59,7 +59,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], depth
             y=values,
             mode="lines+markers",
             line={"color": colours[name], "width": 2.5},
-            marker={"symbol": models.MARKS[index % len(models.MARKS)], "opacity": 1, "size": np.where(here, 14, 8)},
+            marker={"symbol": models.mark(colours[name]), "opacity": 1, "size": np.where(here, 14, 8)},
             name=f"{name}: {called(dataset, final_answer(dataset))}",
             customdata=np.arange(1, len(values) + 1),
             hovertemplate=f"{name}<br>layer %{{customdata}}: %{{y:.3f}} of the patches<extra></extra>",

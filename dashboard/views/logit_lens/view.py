@@ -2,21 +2,21 @@
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
-from dashboard.controls import choices, token_layers
+from dashboard.controls import choices
 from dashboard.draw import panels
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
-from dashboard.draw.panels import Look, Panel, Row
+from dashboard.draw.panels import Panel, Row
 from dashboard.images import gallery
 from dashboard.state.selection import Depth
 from dashboard.view import Answer, Chart, Page, Shown, View
 from dashboard.views.logit_lens.answers import at_layer, called, figure, final_answer, reading, unread
-from dashboard.views.logit_lens.class_colours import GREY, Colours, legend, painted
+from dashboard.views.logit_lens.class_colours import GREY, Colours, legend, lettered, letters, painted
 
 HOW = """
 Every patch's token is taken out after the chosen layer and put through the model's own final norm and classifier, as
 if it were the end. The patch has **the colour of the class that it would be called**; the surer the answer,
-the stronger the colour. Point at a patch to read its classes.
+the stronger the colour. Every area of one class bears its letter. Point at a patch to read its classes.
 
 Early layers mostly answer at random. Watch where the object's patches begin to agree, and if the background follows.
 """
@@ -48,7 +48,13 @@ def panel(model: ModelResult, depth: Depth, shades: Colours) -> Panel:
     note, answer = f"layer {layer} of {dataset.sizes['layer']}", int(one["cls_class"].values[0])
     if answer >= 0:
         note += f" · CLS: {called(dataset, answer)} {number(float(one['cls_probability'].values[0]), 2)}"
-    return panels.of_model(model, note, rgba=rgba, texts=texts)
+    return panels.of_model(model, note, rgba=lettered(rgba, one, shades), grid=rgba.shape[:2], texts=texts)
+
+
+def named(shades: Colours) -> dict[str, str]:
+    """Letter and class to colour, for the legend; empty while there is no class."""
+    own = {f"{letter} {name}": f"rgb{shades[name]}" for name, letter in letters(shades).items()}
+    return own | {"others": f"rgb{GREY}"} if own else {}
 
 
 def shown(answer: Answer[Depth]) -> Shown:
@@ -61,8 +67,7 @@ def shown(answer: Answer[Depth]) -> Shown:
     return Shown(
         f"{gallery.title(picture)}: what each patch would be called",
         [Row(picture, [panel(model, depth, shades) for model in outcome.models])],
-        look=Look(opacity=0.9, columns=token_layers.columns(len(outcome.models))),
-        legend={name: f"rgb{shade}" for name, shade in (shades | {"others": GREY}).items()} if shades else {},
+        legend=named(shades),
         notes=[missing] if missing else (),
         said=reading(ready, depth),
         charts=[Chart(figure(ready, outcome.colours, depth), "shares", over)] if ready else (),

@@ -17,9 +17,10 @@ from dashboard.views.positions import mosaics
 METRICS = {"cosine": "cosine", "dot": "dot product"}
 HOW = """
 The mosaic has **one tile for each position** of the patch grid, at that position; the tile shows how similar the
-position's embedding is to every other. Orange: alike; blue: opposed; pale: unrelated.
+position's embedding is to every other. Orange: alike; blue: opposed; pale: unrelated. White lines part the tiles.
 
 - A bright spot at the tile's own place: the model tells places apart, near ones less than far ones.
+- Orange all over (MAE): all positions have a large part in common; places are told apart by what little differs.
 - Rows and columns lighting up: it encodes row and column separately.
 - Below, one tile at a time: click a place. The other models show the same place of the image.
 
@@ -89,7 +90,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
         "Similarity of positions",
         [Row(picture, drawn, title="One place against all others", point=point, clickable=True)],
         scale=scales.pop() if len(scales) == 1 else None,
-        look=Look(opacity=1.0, original=False),
+        look=Look(flat=True, original=False),
         said=said,
         table={name: at_point(dataset, point) for name, dataset in ready.items()},
         document=(lambda: mosaics.document(ready, outcome.colours, said)) if ready else None,

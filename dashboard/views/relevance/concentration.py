@@ -8,7 +8,7 @@ from dashboard.draw import head_maps
 from dashboard.draw.sentences import percent
 from dashboard.images import gallery
 from dashboard.views.relevance.maps import METHODS, RelevanceMap
-from probes.core.saliency import overlap
+from probes.core.saliency import centre_prior, overlap
 
 
 def reading(found: Sequence[RelevanceMap], picture: str) -> str:
@@ -23,7 +23,12 @@ def reading(found: Sequence[RelevanceMap], picture: str) -> str:
         targets = "; ".join(dict.fromkeys(one.note for one, _ in shares))
         said.append(f"**{title}** ({targets}): " + ", ".join(f"{METHODS[o.method]} {percent(s)}" for o, s in shares))
     if mask is not None:
-        start = f"Of the positive relevance, on the object, which covers {percent(float(mask.mean()))} of the scene"
+        seen, (rows, columns) = next((o.model.geometries[0], o.values.shape) for o in found if o.values is not None)
+        middle = overlap(centre_prior((rows, columns)), mask, seen, 0.6).mass_inside
+        start = (
+            f"Of the positive relevance, on the object, which covers {percent(float(mask.mean()))} of the scene (a map "
+            f"that only favours the middle would have {percent(middle)})"
+        )
     else:
         start = "Share of the patches that hold 60\u202f% of the positive relevance (even relevance: 60\u202f%)"
     return "  \n".join([f"{start}:", *said, "n = 1 image; each map divided by its own mean magnitude."])

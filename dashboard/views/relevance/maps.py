@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from dashboard.compute.asking import ModelResult
+from dashboard.controls.target_choice import VECTOR_NAMES
 from dashboard.draw import palette
 from dashboard.draw.panels import Scale
 from dashboard.draw.sentences import percent
@@ -52,7 +53,8 @@ def explained(one: xr.Dataset, of: str) -> str:
     """The target and its value: a class with its probability, or a similarity."""
     value, name = float(one["target_value"]), str(one["target_name"].values)
     if name == "similarity":
-        return f"similarity to {gallery.title(of)}, {palette.number(value)}"
+        vector = VECTOR_NAMES[one.attrs["vector"]]
+        return f"similarity to {gallery.title(of)}, {vector}, {palette.number(value)}"
     word = name.partition(",")[0]
     chance = f"{percent(float(one['target_probability']))}, " if "target_probability" in one else ""
     return f"{word}, {chance}logit {palette.number(value)}"
@@ -64,5 +66,5 @@ def scales(found: Sequence[RelevanceMap]) -> dict[bool, Scale]:
     for signed in (False, True):
         arrays = [one.values for one in found if one.values is not None and (one.method == SIGNED) == signed]
         if arrays:
-            made[signed] = Scale.over(arrays, UNITS, signed=signed)
+            made[signed] = Scale.over(arrays, UNITS, signed=True) if signed else Scale.over_most(arrays, UNITS)
     return made

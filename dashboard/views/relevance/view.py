@@ -22,8 +22,8 @@ from dashboard.views.relevance.maps import (
 )
 
 HOW = """
-**Yellow patches speak for the target**, dark blue ones do not. The target is a class's logit, or the cosine similarity
-between the image's embedding and another image's; the note on each panel says which.
+**Yellow patches speak for the target**; where the image is seen, little does. The target is a class's logit, or the
+cosine similarity between the image's embedding and another image's; the note on each panel says which.
 
 - Every map is divided by its own mean magnitude: 1 is what every patch would get if all counted alike. Only so do
   models and methods fit one scale, as gradients have no common unit.
@@ -79,7 +79,7 @@ def rows(picture: str, found: Sequence[RelevanceMap], signed: Scale | None, *, b
     made = []
     for title in dict.fromkeys(one.model.title for one in found):
         drawn = [replace(panel(one, signed), name=METHODS[one.method]) for one in found if one.model.title == title]
-        made.append(Row(picture, drawn, title=title, look=Look(original=False, columns=len(drawn))))
+        made.append(Row(picture, drawn, title=title, look=Look(columns=len(drawn) + 1)))
     return made
 
 
@@ -124,4 +124,5 @@ VIEW = View(
         Ask("attention-relevance", {"method": name, **chosen.target.params}, name=name) for name in chosen.methods
     ],
     below=lambda answer, _: target_choice.remember(answer.selection.images[0], answer.outcome),
+    overlays=True,
 )

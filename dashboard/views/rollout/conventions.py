@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
-from scipy.stats import spearmanr
 
 from dashboard.draw import head_maps
 from dashboard.draw.palette import number
 from dashboard.draw.sentences import percent
 
 CONVENTIONS = {"paper": "share of the row", "vit-explain": "relative to each map's maximum"}
+EVEN = "times an even share of the row"
 TITLES = {"paper": "As in the paper", "vit-explain": "As vit-explain computes it"}
 
 
@@ -19,6 +19,8 @@ def agreement(a: xr.Dataset, b: xr.Dataset) -> float:
     x, y = a["rollout"].values[0].ravel(), b["rollout"].values[0].ravel()
     if not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
+    from scipy.stats import spearmanr  # takes a second
+
     return float(spearmanr(x, y).statistic)
 
 

@@ -51,8 +51,8 @@ TOY = np.array(
 
 STYLE = """<style>
 .steps {display:flex; flex-wrap:wrap; gap:14px 18px; align-items:center; margin:2px 0 14px}
-.steps figure {margin:0} .steps figcaption {font-size:.82rem; opacity:.75; margin-bottom:3px; max-width:14rem}
-.steps table {border-collapse:collapse; font:13px/1.3 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
+.steps figure {margin:0} .steps figcaption {font-size:.85rem; opacity:.75; margin-bottom:3px; max-width:14rem}
+.steps table {border-collapse:collapse; font:.85rem/1.3 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 .steps td {padding:3px 6px; text-align:right; min-width:2.6em} .steps th {padding:2px 6px; font-weight:400; opacity:.6}
 .steps tr.on td {outline:2px solid #D55E00; outline-offset:-1px} .steps .op {font-size:1.3rem; opacity:.6}
 </style>"""

@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult, Value
 from dashboard.controls import choices, map_options
+from dashboard.controls.glossary import meaning
 from dashboard.controls.map_options import MapOptions
 from dashboard.draw import panels
 from dashboard.draw.frame import Help
@@ -16,7 +17,7 @@ from dashboard.draw.sentences import percent
 from dashboard.images import gallery
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Page, Shown, View
-from dashboard.views.rollout.conventions import CONVENTIONS, TITLES, reading
+from dashboard.views.rollout.conventions import CONVENTIONS, EVEN, TITLES, reading
 from dashboard.views.rollout.worked_example import worked_example
 
 HOW = """
@@ -67,13 +68,22 @@ def panel(model: ModelResult, convention: str, chosen: MapOptions) -> Panel:
     note = used[str(dataset["query_used"].values)]
     if convention == "paper":
         note += f" · {percent(float(dataset['prefix_share'][0]))} stays on prefix tokens"
-    own = None if chosen.shared else Scale.over([values], CONVENTIONS[convention])
+    if convention == "paper" and model.spec:
+        values = chosen.drawn(values, model.spec.layers[-1].keys)
+    own = None if chosen.shared else Scale.over([values], units(convention, chosen))
     return panels.of_model(model, note, values, scale=own, **chosen.masked(values))
+
+
+def units(convention: str, chosen: MapOptions) -> str:
+    """What the drawn values are: the paper's shares can be drawn times the number of tokens that share the row."""
+    return EVEN if convention == "paper" and chosen.values == "times even" else CONVENTIONS[convention]
 
 
 def controls(selection: Selection) -> Chosen:
     """Draw fusion, discard, the first layer, and how maps look."""
-    fusion = choices.one_of("Heads", ["mean", "max", "min"], "fusion", help="How a layer's heads become one matrix.")
+    fusion = choices.one_of(
+        "Heads", ["mean", "max", "min"], "fusion", help=meaning("head", "Here: how a layer's heads become one.")
+    )
     discard = st.slider(
         "Discard lowest",
         0.0,
@@ -88,9 +98,15 @@ def controls(selection: Selection) -> Chosen:
     depths = [sum(layer.kind == "global" for layer in spec.layers) for spec in specs]
     most = max(min((depth for depth in depths if depth), default=1), 2)
     start = st.slider(
-        "From layer", 1, most, 1, key="start", bind="query-params", help="Earlier layers are left out of the product."
+        "From layer",
+        1,
+        most,
+        1,
+        key="start",
+        bind="query-params",
+        help=meaning("layer", "Earlier layers are left out of the product."),
     )
-    return Chosen(fusion, discard, start - 1, map_options.popover())
+    return Chosen(fusion, discard, start - 1, map_options.popover(map_options.tokens(specs)))
 
 
 def asks(chosen: Chosen) -> list[Ask]:
@@ -106,7 +122,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
         Row(picture, [panel(model, name, chosen) for model in outcome.models], title=TITLES[name])
         for name in CONVENTIONS
     ]
-    scales = [panels.shared_scale([row], units) for row, units in zip(rows, CONVENTIONS.values(), strict=True)]
+    scales = [panels.shared_scale([row], units(name, chosen)) for row, name in zip(rows, CONVENTIONS, strict=True)]
     ready = {name: outcome.ready(name) for name in CONVENTIONS}
     return Shown(
         f"{gallery.title(picture)}: attention rollout",
@@ -125,5 +141,6 @@ VIEW = View(
     shown,
     asks=asks,
     size="linked",
+    overlays=True,
     below=lambda answer, _: worked_example(answer.chosen.fusion, answer.chosen.discard),
 )

@@ -9,7 +9,7 @@ from dashboard.views.rollout.conventions import TITLES
 
 def worked_example(fusion: str, discard: float) -> None:
     """The same arithmetic on CLS and four patches, every matrix as numbers."""
-    st.subheader("Step by step, on CLS and four patches", anchor=False)
+    st.header("Step by step, on CLS and four patches", anchor=False)
     convention = choices.one_of("Convention", TITLES, "toy")
     st.html(toy.STYLE)
     for index, row in enumerate(toy.layers(fusion, discard, convention), start=1):

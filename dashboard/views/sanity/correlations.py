@@ -23,7 +23,7 @@ MAPS = {
 def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go.Figure:
     """Rank correlation with the intact map, over how much of the network is random."""
     drawn = go.Figure()
-    for index, (name, dataset) in enumerate(datasets.items()):
+    for name, dataset in datasets.items():
         drawn.add_scatter(
             x=np.linspace(0, 100, dataset.sizes["stage"]),
             y=dataset["correlation"].mean("image").values,
@@ -31,7 +31,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go
             mode="lines+markers",
             name=name,
             line={"color": colours[name], "width": 2},
-            marker={"symbol": models.MARKS[index % len(models.MARKS)], "size": 8},
+            marker={"symbol": models.mark(colours[name]), "size": 8},
             hovertemplate=f"{name}<br>%{{customdata}}: %{{y:.2f}}<extra></extra>",
         )
     drawn.add_hline(y=0, line={"width": 1, "color": "#8a8f98"})

@@ -9,6 +9,7 @@ import xarray as xr
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, target_choice
+from dashboard.controls.target_choice import VECTOR_NAMES
 from dashboard.draw import palette, panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Look, Panel, Row, Scale
@@ -22,8 +23,8 @@ UNEXPLAINED = ("mean", "rollout")
 SIGNED = "integrated-gradients"
 MOST_STAGES = 6
 HOW = """
-The left map of each row is the intact network's. To the right the network loses what it learned: first the classifier
-gets random weights, then the last block too, and so on, until everything is random.
+After the image, the first map of each row is the intact network's. To the right the network loses what it learned:
+first the classifier gets random weights, then the last block too, and so on, until everything is random.
 
 - A map about what the network **learned** should fall apart: the curve drops towards 0.
 - A map that stays, with a curve near 1, would look the same for a network that knows nothing: it shows the image, or
@@ -81,9 +82,14 @@ def row(picture: str, model: ModelResult, *, signed: bool) -> Row:
     else:
         drawn = [panel(model, dataset, stage) for stage in chosen_stages(dataset.sizes["stage"])]
     arrays = [one.values for one in drawn if one.values is not None]
-    scale = Scale.over(arrays, "times its mean magnitude" if signed else "times the map's mean", signed=signed)
-    look = Look(original=False, columns=len(drawn) if dataset is not None else MOST_STAGES)
-    return Row(picture, drawn, title=model.title, scale=scale, look=look)
+    if signed or not arrays:
+        scale = Scale.over(arrays, "times its mean magnitude", signed=signed)
+    else:
+        scale = Scale.over_most(arrays, "times the map's mean")
+    look = Look(columns=1 + (len(drawn) if dataset is not None else MOST_STAGES))
+    vector = dataset.attrs.get("vector") if dataset is not None else None
+    title = f"{model.title} · images compared by {VECTOR_NAMES[vector]}" if vector else model.title
+    return Row(picture, drawn, title=title, scale=scale, look=look)
 
 
 def controls(selection: Selection) -> Chosen:
@@ -121,4 +127,5 @@ VIEW = View(
     controls,
     shown,
     asks=asks,
+    overlays=True,
 )

@@ -29,12 +29,13 @@ def measured() -> Cards:
 
 def figure(cards: Cards) -> go.Figure:
     """Shape bias of every shipped model as bars, from surface (0) to shape (1)."""
+    colours = {entry.title: models.own_colour(entry.key) for entry in CATALOG.values()}
     drawn = go.Figure()
     drawn.add_bar(
         x=[values["shape bias"] for values in cards.values()],
         y=list(cards),
         orientation="h",
-        marker={"color": [models.colour(index) for index in range(len(cards))]},
+        marker={"color": [colours[title] for title in cards]},
         customdata=[[values["accuracy"], values["decisions"]] for values in cards.values()],
         hovertemplate="%{y}: shape bias %{x:.3f}<br>n = %{customdata[1]} decisions<br>"
         "accuracy on scenes as in training %{customdata[0]:.3f}<extra></extra>",

@@ -9,7 +9,11 @@ from PIL import Image
 from dashboard.cache import remember
 from model_zoo.scenes import CLASSES, Scenes
 
-SHOWN, COLUMNS, SIDE = 18, 6, 168
+SHOWN, COLUMNS, SIDE = 12, 6, 168
+_STYLE = """<style>@media (max-width: 640px) {
+.st-key-sheet-of-scenes [data-testid=stColumn] { min-width: calc(33% - 1rem); flex: 1 1 0 }
+}</style>"""
+"""On a phone three scenes stand beside each other, so that the chart below is not far away."""
 
 
 @remember(32 * 2**20)
@@ -54,7 +58,9 @@ def draw(sheet: int, *, conflict: bool, outlined: bool, moving: bool) -> None:
         said = f"Scene {first + 1} in motion, and its mask"
         st.image(clip(first), caption=said, alt=f"A moving {label} and its mask")
     pictures, captions = grid(first, conflict, outlined)
-    for start in range(0, SHOWN, COLUMNS):
-        for place, column in enumerate(st.columns(COLUMNS, gap="small")):
-            caption = captions[start + place]
-            column.image(pictures[start + place], caption=caption, width="stretch", alt=f"Scene: {caption}")
+    st.html(_STYLE)
+    with st.container(key="sheet-of-scenes"):
+        for start in range(0, SHOWN, COLUMNS):
+            for place, column in enumerate(st.columns(COLUMNS, gap="small")):
+                caption = captions[start + place]
+                column.image(pictures[start + place], caption=caption, width="stretch", alt=f"Scene: {caption}")

@@ -23,12 +23,12 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], at: M
     """Longest patch and prefix tokens over the layers, in medians of the patches."""
     drawn = go.Figure()
     depths = {dataset.sizes["layer"] for dataset in datasets.values()}
-    for index, (name, dataset) in enumerate(datasets.items()):
+    for name, dataset in datasets.items():
         norms = dataset["norm"].isel(image=0)
         median = norms.median(("y", "x")).values
         x = charts.positions(len(median), relative=len(depths) > 1)
         here = np.arange(len(x)) == at.get(name, -1)
-        mark = models.MARKS[index % len(models.MARKS)]
+        mark = models.mark(colours[name])
         drawn.add_scatter(
             x=x,
             y=norms.max(("y", "x")).values / median,
@@ -62,7 +62,7 @@ def histogram(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], at
         values = drawn_values(dataset, at[name], "relative").ravel()
         drawn.add_histogram(x=values, name=name, nbinsx=60, opacity=0.6, marker={"color": colours[name]})
     drawn.update_xaxes(title="norm (× median of the patches)", rangemode="tozero")
-    drawn.update_yaxes(title="patches (count, logarithmic)", type="log")
+    drawn.update_yaxes(title="patches (count, logarithmic)", type="log", dtick=1)
     return drawn.update_layout(barmode="overlay", height=380)
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices
+from dashboard.controls.glossary import meaning
 from dashboard.draw import panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Panel, Row, Scale
@@ -67,8 +68,10 @@ def panel(model: ModelResult, depth: Depth, values: str) -> Panel:
 def controls(selection: Selection) -> Chosen:
     """Draw layer, values and factor."""
     depth = choices.layer(asking.known(selection))
-    values = choices.one_of("Values", VALUES, "norms")
-    factor = st.slider("High from (× median)", 1.5, 10.0, 3.0, 0.5, key="factor", bind="query-params")
+    values = choices.one_of("Values", VALUES, "norms", help=meaning("token norm"))
+    factor = st.slider(
+        "High from (× median)", 1.5, 10.0, 3.0, 0.5, key="factor", bind="query-params", help="Patches above are framed."
+    )
     return Chosen(depth, values, factor)
 
 
@@ -99,4 +102,5 @@ VIEW = View(
     controls,
     shown,
     asks=lambda chosen: [Ask("token-norm", {"factor": chosen.factor})],
+    overlays=True,
 )

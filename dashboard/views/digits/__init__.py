@@ -1,0 +1,1 @@
+"""Training live on the digits."""

@@ -1,0 +1,1 @@
+"""What a masked autoencoder fills in."""

@@ -1,0 +1,92 @@
+"""Attention distance as a person uses it: the full range, the file of the chart, a picture instead of a set."""
+
+import re
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from playwright.sync_api import expect
+
+from dashboard.draw import export
+
+expect.set_options(timeout=20_000)
+
+MODELS = "model=scenes-vit-supervised&model=scenes-vit-dino"
+CHART = "[data-testid=stVegaLiteChart]"
+# What Vega says of the page's chart: the numbers along both axes, and the legend.
+SPOKEN = """root => ({
+  marks: [...root.querySelectorAll('[aria-roledescription=point]')].length,
+  texts: [...root.querySelectorAll('text')].map((text) => text.textContent),
+})"""
+
+
+def state(page):
+    return parse_qs(urlparse(page.url).query)
+
+
+def texts_of(svg):
+    return [re.sub(r"<[^>]+>", "", found) for found in re.findall(r"<text[^>]*>(.*?)</text>", svg)]
+
+
+def lowest(texts):
+    """The first number of the axis that stands up; layers are whole numbers below 7."""
+    return min(float(text) for text in texts if re.fullmatch(r"[0-9.]+", text) and text not in "123456")
+
+
+@pytest.fixture
+def opened(visit):
+    """The page with two models on scenes."""
+    return visit(f"/distance?set=scenes-32&{MODELS}")
+
+
+def saved(page, kind):
+    with page.expect_download(timeout=60_000) as download:
+        page.get_by_role("button", name=kind, exact=True).click()
+    assert download.value.suggested_filename == f"attention-distance.{kind.lower()}"
+    return download.value.path().read_bytes()
+
+
+def test_the_file_is_the_chart_of_the_page(opened, settled):
+    page = opened
+    expect(page.locator(CHART)).to_be_visible()
+    for full in (False, True):
+        if full:
+            page.get_by_role("radio", name="full range", exact=True).click()
+            page.wait_for_url(re.compile("axis="))
+            settled(page)
+        svg = saved(page, "SVG").decode()
+        texts = texts_of(svg)
+        assert texts[0] == page.locator("h1").text_content() == "How far does each head look?"
+        assert "Mean attention distance." in texts
+        assert svg.count('aria-roledescription="point"') == 2 * 6 * 4
+        verdict = page.get_by_text(re.compile("all layer means lie")).text_content()
+        assert verdict in " ".join(texts)
+        drawn = page.locator(CHART).evaluate(SPOKEN)
+        assert set(drawn["texts"]) <= set(texts), "names, ticks and the dashed line of the page are all in the file"
+        assert drawn["marks"] == 2 * 6 * 4
+        assert (lowest(drawn["texts"]) == 0) == full
+        assert saved(page, "PNG") == export.png(svg)
+
+
+def test_a_clicked_head_shows_its_map(opened, settled):
+    page = opened
+    before = page.get_by_text(re.compile("where the marked patch looks")).text_content()
+    point = page.locator(f"{CHART} [aria-roledescription=point]").nth(3)
+    box = point.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.get_by_text(re.compile("where the marked patch looks"))).not_to_have_text(before)
+    settled(page)
+    expect(page.get_by_text(re.compile("Head 4 of layer 1 of ViT, supervised"))).to_be_visible()
+
+
+def test_a_picked_picture_takes_the_place_of_the_set(opened, settled):
+    page = opened
+    chosen = page.locator("[aria-pressed=true]")
+    expect(page.get_by_text("Shown: 32 scenes")).to_be_visible()
+    expect(chosen).to_have_count(0)
+    page.locator(".strip button").nth(2).click()
+    page.wait_for_url(re.compile("set=chosen"))
+    settled(page)
+    assert state(page)["image"] == ["photo:coffee"]
+    expect(chosen).to_have_count(1)
+    expect(page.get_by_text(re.compile("n = 1 image"))).to_be_visible()
+    expect(page.get_by_text(re.compile("over Coffee alone"))).to_be_visible()
