@@ -5,7 +5,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -35,7 +35,7 @@ Image.init()  # opening by a list of formats needs all of their decoders registe
 warnings.filterwarnings("ignore", module=r"PIL\.")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
-_LARGE = Lock()
+_LARGE: AbstractContextManager[object] = Lock()
 _MARKER = re.compile(rb"\xff+([^\x00\xff\x01\xd0-\xd8])", re.DOTALL)
 
 
@@ -55,6 +55,12 @@ class _Patient(io.BytesIO):
         if time.thread_time() > self._until:
             raise ImageError(f"{self._name} takes longer than {MAX_SECONDS:.0f} s to decode; save it as PNG or JPEG.")
         return super().read(size)
+
+
+def one_large_at_a_time(lock: AbstractContextManager[object]) -> None:
+    """Decode large pictures under a lock that is shared with other processes, whose memory is the same."""
+    global _LARGE
+    _LARGE = lock
 
 
 def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:

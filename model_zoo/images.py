@@ -12,7 +12,6 @@ from PIL import Image
 
 from model_zoo.command_line import printable
 from model_zoo.decoding import SUFFIXES, ImageError, open_image
-from model_zoo.scenes import Scenes
 
 
 @dataclass(frozen=True)
@@ -23,11 +22,13 @@ class ImageSource:
         name: name in results, another for each image of a run.
         open: gives the RGB picture.
         mask: gives the true object mask, boolean (height, width) in the picture's pixels; None where there is none.
+        path: the file it is read from; None for what is drawn or held in memory.
     """
 
     name: str
     open: Callable[[], Image.Image]
     mask: Callable[[], np.ndarray] | None = None
+    path: Path | None = None
 
 
 def sources(paths: Sequence[str | Path], limit: int | None = None) -> list[ImageSource]:
@@ -87,13 +88,15 @@ def _expand(path: str | Path) -> Iterator[_Found]:
 
 
 def _file(path: Path, name: str) -> _Found:
-    return _Found(ImageSource(printable(name), partial(open_image, path)), printable(str(path)))
+    return _Found(ImageSource(printable(name), partial(open_image, path), path=path), printable(str(path)))
 
 
 def _scenes(text: str) -> Iterator[_Found]:
     count = text.removeprefix("scenes:")
     if not count.isascii() or not count.isdigit() or len(count) > 7 or not 1 <= int(count) <= 1_000_000:
         raise ImageError(f"{text[:40]!r} is not understood; write scenes:N with N from 1 to 1,000,000.")
+
+    from model_zoo.scenes import Scenes  # brings torch
 
     scenes = Scenes()  # the held-out ones
     for index in range(int(count)):

@@ -57,8 +57,8 @@ def load(
     if image_size is not None:
         check(image_size)
     most = machine_bytes() if budget_bytes is None else budget_bytes
-    refuse_too_large(reference.label, _expected_bytes(reference), most)
-    path = _weights_file(reference, on_progress)
+    refuse_too_large(reference.label, expected_bytes(reference), most)
+    path = weights_file(reference, on_progress)
     if on_progress:
         on_progress("build", 0, 1)
     try:
@@ -97,7 +97,8 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _weights_file(reference: ModelReference, on_progress: Progress | None) -> Path | None:
+def weights_file(reference: ModelReference, on_progress: Progress | None = None) -> Path | None:
+    """The file that a model's weights come from, fetched if it is not there; None for random ones."""
     match reference.weights:
         case "shipped":
             path = reference.path or CATALOG[reference.key or ""].folder / "model.safetensors"
@@ -308,7 +309,7 @@ class Zoo:
                 on_progress(stage, done, total)
 
         try:
-            coming = _expected_bytes(reference)
+            coming = expected_bytes(reference)
             with self._lock:
                 self._make_room(coming if coming <= self.budget_bytes else 0)
             adapter = load(
@@ -350,6 +351,6 @@ class Zoo:
             held -= adapter.bytes
 
 
-def _expected_bytes(reference: ModelReference) -> int:
+def expected_bytes(reference: ModelReference) -> int:
     """Memory that a model's weights will need."""
     return CATALOG[reference.key].parameters * 4 if reference.key else weight_bytes(reference.timm_name)

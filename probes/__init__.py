@@ -5,8 +5,10 @@ What they stand on is in `probes.core`.
 
 import pkgutil
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from probes.core.base import Probe
+if TYPE_CHECKING:
+    from probes.core.base import Probe
 
 
 def available() -> list[str]:
@@ -15,13 +17,15 @@ def available() -> list[str]:
     return sorted(name.replace("_", "-") for name in modules)
 
 
-def load(name: str) -> type[Probe]:
+def load(name: str) -> "type[Probe]":
     """The probe class of a name.
 
     Raises:
         ValueError: no such probe.
         TypeError: the module does not define exactly one probe.
     """
+    from probes.core.base import Probe  # brings torch
+
     if name not in available():
         raise ValueError(f"There is no probe named {name!r}; choose from {', '.join(available())}.")
     module = import_module(f"probes.{name.replace('-', '_')}")

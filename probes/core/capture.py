@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
@@ -50,6 +49,13 @@ class Tokens:
         return self.values[:, self.prefix :]
 
 
+class HasSize(Protocol):
+    """A picture as far as geometry goes: its width and height."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+
 @dataclass(frozen=True)
 class Batch:
     """A batch for a probe with forward or backward passes of its own.
@@ -58,7 +64,7 @@ class Batch:
         adapter: the model.
         images: indices of the batch's images in the run.
         inputs: (images, 3, height, width), on the model's device.
-        originals: the pictures before preprocessing.
+        originals: the pictures before preprocessing; of some runs only their sizes are left.
         masks: gives each picture's true object mask where it has one, see `model_zoo.images.ImageSource`; empty where
             none has.
     """
@@ -66,7 +72,7 @@ class Batch:
     adapter: Adapter
     images: range
     inputs: Tensor
-    originals: list[Image.Image]
+    originals: Sequence[HasSize]
     masks: Sequence[Callable[[], np.ndarray] | None] = ()
 
     @property

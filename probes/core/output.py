@@ -6,22 +6,53 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import xarray as xr
-import zarr
+if TYPE_CHECKING:  # they take seconds to import, and `check` needs none of them
+    import xarray as xr
 
 PACKAGES = ("torch", "timm", "numpy", "xarray")
 GROUP_FILES = {".zgroup", ".zattrs", ".zmetadata"}
+MANIFEST = "manifest.json"
+CHUNK_BYTES = 8 * 2**20
 ARRAY_FILE = re.compile(r"\.zarray|\.zattrs|\d+(\.\d+)*")
 
 
 class OutputError(ValueError):
     """A place that cannot be written to; the message is one sentence for a person."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A result by image that is read from disk a piece at a time, images in order.
+
+    Attributes:
+        read: gives the pieces, the same whenever it is called; all have the same variables.
+        count: images in all of them.
+        attrs: attributes of the whole.
+        change: what is done to every piece.
+    """
+
+    read: "Callable[[], Iterator[xr.Dataset]]"
+    count: int
+    attrs: Mapping[str, Any]
+    change: "Callable[[xr.Dataset], xr.Dataset]" = lambda dataset: dataset
+
+    def __iter__(self) -> "Iterator[xr.Dataset]":
+        return map(self.change, self.read())
+
+    def map(self, change: "Callable[[xr.Dataset], xr.Dataset]") -> "Pieces":
+        """The same, each piece changed once more."""
+        import xarray as xr
+
+        before = self.change
+        attrs = change(xr.Dataset(attrs=dict(self.attrs))).attrs
+        return replace(self, attrs=attrs, change=lambda dataset: change(before(dataset)))
 
 
 def check(path: Path) -> None:
@@ -55,7 +86,7 @@ def not_ours(path: Path) -> Path | None:
         depth = len(folder.relative_to(path).parts)
         links = [name for name in folders if (folder / name).is_symlink()]
         if depth < 3:
-            strange = sorted({*files} - GROUP_FILES)
+            strange = sorted({*files} - GROUP_FILES - ({MANIFEST} if depth == 0 else set()))
         else:
             strange = [*folders, *(name for name in files if not ARRAY_FILE.fullmatch(name))]
         if links or strange:
@@ -78,27 +109,45 @@ def _is_labelled(group: Path) -> bool:
     return isinstance(attributes, dict) and expected <= attributes.keys() and attributes["probe"] == group.parent.name
 
 
-def write(path: Path, results: Mapping[str, Mapping[str, xr.Dataset]]) -> None:
+def write(
+    path: Path,
+    results: "Mapping[str, Mapping[str, xr.Dataset | Pieces]]",
+    manifest: Mapping[str, Any] | None = None,
+) -> None:
     """Write ``results[probe][label]`` as groups ``probe/label``.
 
-    The tree is built beside its place and moved there at the end, so that a break leaves nothing half-written. A
-    result that was there before is replaced. What a writer that was killed left beside the place is removed.
+    The tree is built beside its place and moved there at the end, when all of it is on the disk, so that a break leaves
+    nothing half-written. A result that was there before is replaced. What a writer that was killed left beside the
+    place is removed.
 
     Raises:
         OutputError: as `check`, which is asked again, or the disk refuses.
     """
+    import xarray as xr
+    import zarr
+
     versions = {f"{name}_version": version(name) for name in PACKAGES}
-    stored = {
-        f"{probe}/{label}": _at_least_float32(dataset).assign_attrs(probe=probe, **versions)
-        for probe, by_label in results.items()
-        for label, dataset in by_label.items()
+    groups = {
+        f"{probe}/{label}": (probe, result) for probe, found in results.items() for label, result in found.items()
     }
+
+    def stored(probe: str, dataset: xr.Dataset) -> xr.Dataset:
+        return _at_least_float32(dataset).assign_attrs(probe=probe, **versions)
+
     try:
         _sweep(path)
         with _beside(path) as building:
-            xr.DataTree.from_dict(stored).to_zarr(building, mode="a", zarr_format=2, consolidated=True)
-            for group in stored:  # each group is opened by itself
+            whole = {g: stored(probe, r) for g, (probe, r) in groups.items() if isinstance(r, xr.Dataset)}
+            xr.DataTree.from_dict(whole).to_zarr(building, mode="a", zarr_format=2, consolidated=False)
+            for group, (probe, result) in groups.items():
+                if isinstance(result, Pieces):
+                    _append(building, group, (stored(probe, piece) for piece in result))
+            zarr.consolidate_metadata(str(building), zarr_format=2)
+            for group in groups:  # each group is opened by itself
                 zarr.consolidate_metadata(str(building), path=group, zarr_format=2)
+            if manifest is not None:
+                (building / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            _to_disk(building)
             check(path)
             if path.exists():
                 old = _temporary(path)
@@ -109,6 +158,40 @@ def write(path: Path, results: Mapping[str, Mapping[str, xr.Dataset]]) -> None:
                 building.rename(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from None
+
+
+def _append(building: Path, group: str, pieces: "Iterator[xr.Dataset]") -> None:
+    """Write a result piece by piece, in chunks of images of a few MiB."""
+    import zarr
+
+    for number, piece in enumerate(pieces):
+        if number:
+            piece.to_zarr(building, group=group, append_dim="image", zarr_format=2, consolidated=False)
+            continue
+        chunks = {
+            name: {"chunks": (_chunk(variable), *variable.shape[1:])}
+            for name, variable in piece.variables.items()
+            if variable.dims[:1] == ("image",) and 0 not in variable.shape
+        }
+        zarr.open_group(str(building / group.partition("/")[0]), mode="a", zarr_format=2)
+        piece.to_zarr(building, group=group, mode="a", zarr_format=2, consolidated=False, encoding=chunks)
+
+
+def _chunk(variable: "xr.Variable") -> int:
+    """Images of a chunk: a power of two, so that shards begin where chunks do."""
+    most = min(variable.shape[0], max(1, CHUNK_BYTES * variable.shape[0] // max(variable.nbytes, 1)))
+    return 1 << most.bit_length() - 1
+
+
+def _to_disk(folder: Path) -> None:
+    """Wait until every file of a folder is on the disk."""
+    for place, _, files in os.walk(folder):
+        for name in [*files, "."]:
+            descriptor = os.open(Path(place) / name, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _temporary(path: Path) -> Path:
@@ -145,6 +228,8 @@ def _sweep(path: Path) -> None:
             os.close(held)
 
 
-def _at_least_float32(dataset: xr.Dataset) -> xr.Dataset:
+def _at_least_float32(dataset: "xr.Dataset") -> "xr.Dataset":
     """Half precision becomes float32."""
+    import numpy as np
+
     return dataset.assign({n: v.astype(np.float32) for n, v in dataset.data_vars.items() if v.dtype == np.float16})
