@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from probes.core.runs.batch_size import fitting
-from probes.core.runs.loader import Loader, preprocessing, worker_count
 
 from model_zoo.images import sources
 from model_zoo.loading import load
 from probes.core.command import main as command
 from probes.core.precision import autocast
+from probes.core.runs.batch_size import fitting
+from probes.core.runs.loader import Loader, preprocessing, worker_count
 
 MODEL = "timm:vit_small_patch16_224@random:0"
 PROBES = ("attention-distance", "attention-statistics", "cka", "token-norm")

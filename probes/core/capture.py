@@ -200,7 +200,7 @@ class _Watch(TorchFunctionMode):
         super().__init__()
         self.adapter, self.images = adapter, images
         self.on_attention, self.give, self.points, self.seen = on_attention, give, points, seen
-        self.attention = {"geometries": geometries, "send": send, "room": room(adapter.device)}
+        self.attention: dict[str, Any] = {"geometries": geometries, "send": send, "room": room(adapter.device)}
         self.running: int | None = None
 
     def hooks(self) -> list[RemovableHandle]:

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
-from probes.core.runs import folder, manifest, measure, stored
 
 import probes
 from model_zoo.images import sources
 from model_zoo.loading import load
 from probes.core.command import main
 from probes.core.runner import run
+from probes.core.runs import folder, manifest, measure, stored
 from tests.fuzz import kills
 
 COUNT = 80

@@ -1,0 +1,372 @@
+"""``python -m probes run``."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_zoo.command_line import printable
+from model_zoo.decoding import ImageError
+from probes.core import output, unreadable
+from probes.core.runs import manifest
+from probes.core.runs.progress import Progress
+
+if TYPE_CHECKING:
+    from probes.core.base import Probe
+    from probes.core.runs.folder import RunFolder
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and write OUT.zarr, unless it holds just that."""
+    progress = Progress()
+    try:
+        if (known := _known(arguments)) is not None:
+            _say(known, f"{arguments.out} holds this already")
+            return 0
+        return _run(arguments, progress)
+    except (ImageError, ValueError) as error:
+        said = str(error)
+    except Exception as error:
+        from model_zoo.memory import is_out_of_memory
+        from model_zoo.reference import ModelError
+        from probes.core.runs.loader import WorkerError
+
+        if is_out_of_memory(error):
+            said = "The memory does not hold one image at a time; choose a smaller model or --image-size."
+        elif isinstance(error, (ModelError, WorkerError)):
+            said = str(error)
+        else:
+            raise
+    progress.end()
+    print(f"python -m probes run: {printable(said)}", file=sys.stderr)
+    return 2
+
+
+def _known(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """The manifest of OUT, if it is a whole result of just what is asked."""
+    with suppress(ValueError, TypeError, KeyError):
+        held = manifest.read(arguments.out)
+        if held is not None and manifest.answers(held, arguments):
+            output.check(arguments.out)
+            return held
+    return None
+
+
+def _run(arguments: argparse.Namespace, progress: Progress) -> int:
+    # Imported here so that a known result and a wrong argument answer at once.
+    from model_zoo.images import sources
+    from model_zoo.reference import parse_all
+    from probes.core.parameters import UsageError, make_probes
+    from probes.core.runs.folder import claimed
+
+    chosen = make_probes(arguments.probe, arguments.param)
+    if arguments.engine == "ray":
+        raise UsageError("--engine ray is not there yet; leave it out.")
+    output.check(arguments.out)
+    references = parse_all(arguments.model)
+    images = sources(arguments.images, arguments.limit)
+    if arguments.strict:
+        unreadable.refuse(images)
+    with claimed(arguments.out) as folder:
+        document = _Run(arguments, chosen, images, folder, progress).finish(references)
+    _say(document, f"{document['seconds']:.1f} s: {arguments.out}")
+    return 0
+
+
+def _say(document: Mapping[str, Any], how: str) -> None:
+    """What came of a run, on stderr."""
+    skipped = [entry["name"] for entry in document["images"] if "skipped" in entry]
+    unreadable.report(skipped, len(document["images"]))
+    for name, label, reason in document["undefined"]:
+        print(f"{name} is not defined for {label}: {reason}.", file=sys.stderr)
+    images, models = len(document["images"]) - len(skipped), len(document["models"])
+    count = f"{images} image{'s' * (images != 1)}, {models} model{'s' * (models != 1)}"
+    print(f"{count}, {how}", file=sys.stderr)
+
+
+class _Run:
+    """One run: sets of models in turn, each over all images, shard by shard."""
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        chosen: "dict[str, Probe]",
+        images: Sequence[Any],
+        folder: "RunFolder",
+        progress: Progress,
+    ) -> None:
+        self.arguments, self.chosen, self.images, self.folder = arguments, chosen, images, folder
+        self.progress = progress
+        self.asked = manifest.asked(arguments)
+        self.skipped = _Skipped(chosen)
+        self.kept: dict[int, Any] = {}
+        self.models: dict[str, Any] = {}
+        self.files: list[dict[str, Any]] = []
+        self.resumed = 0
+        self.device, self.batch_size = "", 0
+
+    def finish(self, references: Sequence[Any]) -> dict[str, Any]:
+        """Measure what is not there yet, write OUT with its manifest, and remove the folder."""
+        from probes.core.runs import shards
+        from probes.core.runs.in_turn import sets
+
+        began, started = datetime.now(UTC), time.perf_counter()
+        self._begin()
+        results: dict[str, dict[str, Any]] = {name: {} for name in self.chosen}
+        groups = sets(references, self.arguments.device, any(probe.pairs for probe in self.chosen.values()))
+        if len(groups) > 1:
+            self.progress.say(f"The models do not fit into memory together: {len(groups)} turns, images opened anew.")
+        for number, group in enumerate(groups):
+            for name, by_label in self._measure(number, group).items():
+                results[name] |= by_label
+        if (other := shards.same_images(self.kept)) is not None:
+            raise _refused(f"{other} changed while the run was under way; leave --resume out to begin anew.")
+        document = self._document(results, began, time.perf_counter() - started)
+        output.write(self.arguments.out, results, document)
+        self.folder.remove()
+        return document
+
+    def _begin(self) -> None:
+        """Go on where a run was broken off, or clear what it left."""
+        from probes.core.runs.folder import RUN
+
+        names = [image.name for image in self.images]
+        old = self.folder.read_json(RUN)
+        if self.arguments.resume and old is not None:
+            if (what := manifest.difference(old["asked"], self.asked)) is not None:
+                raise _refused(_cannot(what))
+            if old["names"] != names:
+                raise _refused(_cannot(f"there were {len(old['names'])} images and now others, {len(names)}"))
+            return
+        if any(self.folder.path.glob("*.npz")):
+            self.progress.say("What a run that was broken off had measured is discarded; --resume would have kept it.")
+        self.folder.empty()
+        self.folder.write_json(RUN, {"asked": self.asked, "names": names})
+
+    def _measure(self, number: int, references: Sequence[Any]) -> dict[str, dict[str, Any]]:
+        """Results of a set of models that are in memory together."""
+        from model_zoo.loading import load
+        from probes.core.precision import choose
+        from probes.core.runs import merge, shards
+        from probes.core.runs.measure import in_shards
+
+        models = {}
+        for reference in references:
+            self.progress.say(f"loading {reference.label}")
+            models[reference.label] = load(
+                reference,
+                image_size=self.arguments.image_size,
+                device=self.arguments.device,
+                on_progress=self.progress.load,
+            )
+        kept = self.kept[number] = shards.found(self.folder, number)
+        before = kept[0].provenance.dtypes if kept else {}
+        dtypes: dict[str, Any] = {
+            label: before.get(label) or choose(self.arguments.dtype, adapter, len(self.images))
+            for label, adapter in models.items()
+        }
+        seen = in_shards(self.chosen)
+        wanted = {
+            label: adapter
+            for label, adapter in models.items()
+            if any(probe.undefined(adapter.spec) is None for probe in seen.values())
+        }
+        self.device = _device_name(next(iter(models.values())))
+        if wanted:
+            self._shards(number, wanted, seen, {label: dtypes[label] for label in wanted})
+        measured = [entry for entry in shards.entries(kept) if not entry.skipped]
+        if wanted and not measured:
+            self.folder.remove()
+            why = shards.entries(kept)[0].skipped
+            raise ImageError(f"None of the {len(self.images)} images can be read. {why}")
+        skipped = [entry.name for entry in shards.entries(kept) if entry.skipped]
+        paths = [one.path for one in kept if one.shard.count]
+        found = merge.results(models, self.chosen, dtypes, merge.Shards(paths, [e.name for e in measured], skipped))
+        first = self.images[measured[0].place] if measured else None
+        self._note(references, models, dtypes)
+        return _with_differences(found, models, dtypes, first, self.chosen, self.progress.say)
+
+    def _shards(self, number: int, models: Mapping[str, Any], seen: "dict[str, Probe]", dtypes: Any) -> None:
+        """Measure the shards that are not there."""
+        import os
+
+        from probes.core.parameters import UsageError
+        from probes.core.runs import shards
+        from probes.core.runs.batch_size import BatchSize, fitting
+        from probes.core.runs.loader import worker_count
+        from probes.core.runs.measure import Measurement, shard_size
+
+        kept, device = self.kept[number], next(iter(models.values())).device
+        before = kept[-1] if kept else None
+        batch = BatchSize(self.arguments.batch_size or (before.batch_size if before else fitting(models.values())))
+        size = before.provenance.size if before else shard_size(seen, batch.now)
+        weights = {label: adapter.digest for label, adapter in models.items()}
+        provenance = shards.Provenance(manifest.key(self.asked), weights, dict(dtypes), self.device, size)
+        self._check(kept, provenance)
+        descriptor = self.folder.descriptor
+        measurement = Measurement(
+            models, self.images, seen, dtypes, size, batch,
+            workers=worker_count(self.arguments.workers, len(self.images), device),
+            in_worker=lambda: os.close(descriptor),
+        )  # fmt: skip
+        total, done = len(self.images) * len(models), before.shard.stop if before else 0
+        self.resumed = max(self.resumed, done)
+        if done:
+            self.progress.say(f"{done} of {len(self.images)} images are there already")
+        try:
+            for place, error in ((e.place, e.skipped) for e in shards.entries(kept) if e.skipped):
+                self.skipped(place, error)
+            for shard in measurement.shards(
+                before and before.shard, lambda place: self.progress.step(place * len(models), total), self.skipped
+            ):
+                kept.append(shards.write(self.folder, number, shard, provenance, batch.now))
+        except UsageError:
+            self.folder.remove()
+            raise
+        self.progress.end()
+        self.batch_size = batch.now
+
+    def _check(self, kept: Sequence[Any], provenance: Any) -> None:
+        """Refuse to go on with shards that stand on something else."""
+        from probes.core.runs import shards
+
+        for one in kept:
+            old = one.provenance
+            for label, digest in provenance.weights.items():
+                if old.weights.get(label) != digest:
+                    raise _refused(_cannot(f"the weights of {label} are not those that were measured"))
+            if old.device != provenance.device:
+                raise _refused(_cannot(f"it ran on {old.device}, and this is {provenance.device}"))
+            if old != provenance:
+                raise _refused(_cannot("it was another run's"))
+        if (name := manifest.changed(shards.entries(kept), self.images)) is not None:
+            raise _refused(_cannot(f"the image {name} is not what was measured"))
+
+    def _note(self, references: Sequence[Any], models: Mapping[str, Any], dtypes: Mapping[str, str]) -> None:
+        """For the manifest: what the models are, and the files that they and the probes' parameters come from."""
+        from model_zoo.images import sources
+        from model_zoo.loading import weights_file
+        from probes.core.runs.identity import identify
+
+        files: list[Path | None] = [weights_file(reference) for reference in references]
+        of = [getattr(probe, "of", None) for probe in self.chosen.values()]
+        files += [sources([text])[0].path for text in of if isinstance(text, str)]
+        known = {entry["file"]["path"] for entry in self.files}
+        for path in dict.fromkeys(path for path in files if path is not None):
+            if str(path.absolute()) not in known:
+                self.files.append({"file": identify(path).as_json()})
+        for reference in references:
+            adapter = models[reference.label]
+            self.models[reference.label] = {
+                "model": reference.source,
+                "architecture": adapter.spec.name,
+                "weights_sha256": adapter.digest,
+                "input_size": list(adapter.input_size),
+                "dtype": dtypes[reference.label],
+            }
+
+    def _document(self, results: Mapping[str, Any], began: datetime, seconds: float) -> dict[str, Any]:
+        """The manifest: what was computed from what."""
+        import dataclasses
+
+        from probes.core.runs import shards
+
+        kept: Any = next((kept for kept in self.kept.values() if kept), [])
+        images = [
+            {"name": e.name, "file": e.file and e.file.as_json()} | ({"skipped": e.skipped} if e.skipped else {})
+            for e in shards.entries(kept)
+        ] or [{"name": image.name, "file": None} for image in self.images]
+        return {
+            "format": manifest.FORMAT,
+            "key": manifest.key(self.asked),
+            "asked": self.asked,
+            "models": self.models,
+            "probes": {
+                name: {"title": probe.title, "parameters": dataclasses.asdict(probe)}  # type: ignore[call-overload]
+                for name, probe in self.chosen.items()
+            },
+            "undefined": [
+                [name, label, dataset.attrs["undefined"]]
+                for name, by_label in results.items()
+                for label, dataset in by_label.items()
+                if "undefined" in dataset.attrs
+            ],
+            "device": self.device,
+            "batch_size": self.batch_size,
+            "shards": len(kept),
+            "resumed_after": self.resumed,
+            "started": began.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "files": self.files,
+            "images": images,
+        }
+
+
+def _device_name(adapter: Any) -> str:
+    import torch
+
+    device = adapter.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
+
+
+def _with_differences(
+    results: dict[str, dict[str, Any]],
+    models: Mapping[str, Any],
+    dtypes: Mapping[str, str],
+    image: Any,
+    chosen: "dict[str, Probe]",
+    say: Callable[[str], None],
+) -> dict[str, dict[str, Any]]:
+    """Where bfloat16 was used, measure on the first image what it changes, say it and keep it with the result."""
+    from probes.core.runner import bfloat16_differences
+
+    for label, adapter in models.items():
+        cast = [n for n in chosen if results[n][label].attrs["dtype"] == "bfloat16" and image is not None]
+        cast = [name for name in cast if "undefined" not in results[name][label].attrs]
+        if not cast or dtypes[label] != "bfloat16":
+            continue
+        for name, found in bfloat16_differences(adapter, image, {n: chosen[n] for n in cast}).items():
+            results[name][label] = _noted(results[name][label], found)
+            for variable, difference in found.items():
+                say(f"{name} of {label}: bfloat16 changes {variable} by at most {difference:.2g} on the first image")
+    return results
+
+
+def _noted(result: Any, differences: Mapping[str, float]) -> Any:
+    def note(dataset: Any) -> Any:
+        for variable, difference in differences.items():
+            if variable in dataset:
+                dataset[variable].attrs["bfloat16_difference"] = difference
+        return dataset
+
+    return result.map(note) if isinstance(result, output.Pieces) else note(result)
+
+
+def _cannot(why: str) -> str:
+    return f"--resume cannot go on with the run that was broken off: {why}. Ask for the same, or leave --resume out."
+
+
+def _refused(said: str) -> Exception:
+    from probes.core.parameters import UsageError
+
+    return UsageError(said)
+
+
+class _Skipped:
+    """Places of the images that cannot be read; stops the run where leaving one out would change what is asked."""
+
+    def __init__(self, chosen: "dict[str, Probe]") -> None:
+        of = {name: getattr(probe, "of", None) for name, probe in chosen.items()}
+        self.counted = {name: place for name, place in of.items() if isinstance(place, int)}
+
+    def __call__(self, place: int, error: str) -> None:
+        from probes.core.parameters import UsageError
+
+        for name, last in self.counted.items():
+            if place <= last:
+                raise UsageError(f"{name}.of={last} counts images, and image {place} cannot be read: {error}")

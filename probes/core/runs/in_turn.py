@@ -1,0 +1,30 @@
+"""Which models of a run are in memory together."""
+
+from collections.abc import Sequence
+
+import torch
+
+from model_zoo.loading import expected_bytes, resolve_device
+from model_zoo.reference import ModelReference
+from probes.core.runs.batch_size import free_bytes
+
+SHARE = 0.4
+"""Part of the free memory that weights may take."""
+
+
+def sets(references: Sequence[ModelReference], device: str, together: bool) -> list[list[ModelReference]]:
+    """Models in order, as many at a time as fit; all where they are compared with each other."""
+    if together:
+        return [list(references)]
+    cuda = resolve_device(device).type == "cuda"
+    room = SHARE * (torch.cuda.mem_get_info()[0] if cuda else free_bytes())
+    found: list[list[ModelReference]] = []
+    taken = 0.0
+    for reference in references:
+        size = expected_bytes(reference)
+        if not found or taken + size > room:
+            found.append([])
+            taken = 0.0
+        found[-1].append(reference)
+        taken += size
+    return found
