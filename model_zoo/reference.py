@@ -1,6 +1,6 @@
 """How a model is named: the MODEL strings of the command line and of links.
 
-``KEY``, ``KEY@step-00195`` (a shipped snapshot of its training), ``timm:NAME``, ``timm:NAME@random:SEED`` or
+``KEY``, ``KEY@step-00390`` (a shipped snapshot of its training), ``timm:NAME``, ``timm:NAME@random:SEED`` or
 ``timm:NAME@FILE``, or ``trained:ID`` (held in this process), each with ``LABEL=`` in front where wanted.
 """
 

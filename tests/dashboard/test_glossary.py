@@ -58,6 +58,6 @@ def test_a_control_of_a_term_tells_what_it_means(address, settle):
     if not page.default:
         turn_to(at, address)
     drawn = controls(settle(at))
-    assert drawn
+    assert drawn or address == "glossary"  # which has none
     silent = [(label, word) for label, told in drawn for word in about(label) if glossary.words()[word] not in told]
     assert not silent

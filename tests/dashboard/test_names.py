@@ -48,7 +48,7 @@ def test_titles_are_what_people_say() -> None:
     assert title(SHIPPED) == "ViT, supervised"
     assert title(RANDOM) == "ViT, untrained (seed 0)"
     assert title("timm:vit_small_patch16_224@random:3") == "ViT-S/16, untrained (seed 3)"
-    assert title("scenes-vit-dino@step-00195") == "ViT, DINO, step 195"
+    assert title("scenes-vit-dino@step-00390") == "ViT, DINO, step 390"
     assert architecture("beit_base_patch16_224") == "BEiT-B/16"
     assert reference("timm:vit_small_patch16_224.dino").source == "dino-s16", (
         "the weights that the catalog has a name for"

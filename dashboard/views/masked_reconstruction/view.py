@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from dashboard.compute.asking import Ask
+from dashboard.controls.glossary import meaning
 from dashboard.draw import panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Look, Row
@@ -62,7 +63,18 @@ def another_mask() -> None:
 
 def controls(selection: Selection) -> Chosen:
     """Draw the share that is hidden and the choice of the mask."""
-    hidden = st.slider("Hidden patches", 5, 95, 75, 5, format="%d %%", key="hidden", bind="query-params", width=220)
+    hidden = st.slider(
+        "Hidden patches",
+        5,
+        95,
+        75,
+        5,
+        format="%d %%",
+        key="hidden",
+        bind="query-params",
+        width=220,
+        help=meaning("patch", "Masked autoencoders are trained with 75% of them hidden."),
+    )
     mask = st.number_input("Mask", 0, MOST_SEED, 0, key="mask", bind="query-params", width=110)
     st.button("Draw another mask", icon=":material/shuffle:", on_click=another_mask)
     return Chosen(int(hidden), int(mask))
