@@ -13,7 +13,7 @@ from dashboard.images import gallery
 from dashboard.state.selection import Point
 
 WIDTH, GAP, HEAD, MARGIN, BAR = 300, 18, 56, 24, 64
-TEXT, LETTER, HEADING = 15, 7.6, 11.5
+TEXT, LETTER, HEADING = 15, 7.1, 11.5
 """Size of the writing, read at half a slide's width, and how wide a letter of it and of the heading is on average."""
 ABREAST = 5
 """Pictures of a line at most, so that a saved picture is no wider than its writing allows."""
@@ -156,10 +156,12 @@ def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look
         return f"{photo}/>"
     scale = panel.scale or shared
     if panel.geometry is None or (panel.rgba is None and (panel.values is None or scale is None)):
-        message = escape(fit(panel.message or "no map", 60))
-        return (
-            f"{photo} opacity='0.25'/><text x='{width / 2}' y='{height / 2}' font-size='{width / 24:.0f}' "
-            f"text-anchor='middle'>{message}</text>"
+        lines, size = wrap(panel.message or "no map", 34), width * TEXT / WIDTH
+        first = height / 2 - (len(lines) - 1) / 2 * 1.3 * size
+        return f"{photo} opacity='0.15'/>" + "".join(
+            f"<text x='{width / 2}' y='{first + 1.3 * size * k:.1f}' font-size='{size:.1f}' text-anchor='middle'>"
+            f"{escape(line)}</text>"
+            for k, line in enumerate(lines)
         )
     left, top, right, bottom = panel.geometry.box
     place = f"x='{left}' y='{top}' width='{right - left}' height='{bottom - top}'"
