@@ -69,13 +69,16 @@ def rows_svg(
             top += 23
         top += 16 if len(rows) > 1 else 0
     every = [panel for row in rows if row.scale is None for panel in row.panels]
-    if scale and any(panel.values is not None and panel.scale is None and not panel.masked for panel in every):
+    shared = scale is not None and any(
+        panel.values is not None and panel.scale is None and not panel.masked for panel in every
+    )
+    if scale and shared:
         parts.append(bar(scale, MARGIN, top, flat=look.flat))
     if legend:
         top, entries = _legend(legend, top, across)
         parts += entries
     lines = wrap(plain(caption), letters)
-    top += BAR - 14
+    top += BAR - 14 if shared or legend else 20
     for k, line in enumerate(lines):
         parts.append(f"<text x='{MARGIN}' y='{top + 22 * k:.0f}' font-size='{TEXT}'>{escape(line)}</text>")
     down = top + 22 * len(lines) + MARGIN

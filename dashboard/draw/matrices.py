@@ -31,6 +31,7 @@ class Square:
         ticks_across: what is written along the horizontal axis.
         ticks_up: what is written along the vertical axis.
         scale: what the colours mean where panels have scales of their own.
+        photo: a photograph, which has no hard edges to keep.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Square:
     ticks_across: Ticks = ()
     ticks_up: Ticks = ()
     scale: Scale | None = None
+    photo: bool = False
 
 
 def painted(values: np.ndarray, scale: Scale, *, gaps: bool = False) -> np.ndarray:
@@ -76,7 +78,7 @@ def svg(squares: Sequence[Square], *, scale: Scale | None, title: str, caption: 
             parts.append(_square(square, first + index * step, top))
             if square.scale:
                 parts.append(export.bar(square.scale, first + index * step, foot))
-        foot += BAR if any(square.scale for square in line) else 0
+        foot += BAR if any(square.scale for square in line) else 8
     if scale:
         parts.append(export.bar(scale, first, foot))
         foot += BAR
@@ -90,7 +92,7 @@ def svg(squares: Sequence[Square], *, scale: Scale | None, title: str, caption: 
 def _square(square: Square, left: float, top: float) -> str:
     height, width = square.pixels.shape[:2]
     tall = WIDTH * height / width
-    times = max(-(-FINE // max(height, width)), 1)
+    times = 1 if square.photo else max(-(-FINE // max(height, width)), 1)
     pixels = np.repeat(np.repeat(square.pixels, times, axis=0), times, axis=1)
     parts = [
         f"<rect x='{left}' y='{top - HEAD}' width='{WIDTH}' height='4' fill='{square.colour}'/>",

@@ -149,7 +149,7 @@ def page() -> None:
     st.markdown(said)
 
     def document() -> str:
-        title = f"{gallery.title(picture)}: attention of the last block"
+        title = f"{gallery.title(picture)}: whose attention picks out the object?"
         return export.svg(picture, [first, *drawn], scale=scale, look=look, title=title, caption=said)
 
     frame.footer(

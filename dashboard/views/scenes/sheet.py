@@ -50,7 +50,7 @@ def document(sheet: int, *, conflict: bool, outlined: bool) -> str:
     first = (sheet - 1) * SHOWN
     pictures, captions = grid(first, conflict, outlined)
     squares = [
-        Square(name, "#9aa1ab", surface, np.asarray(picture))
+        Square(name, "#9aa1ab", surface, np.asarray(picture), photo=True)
         for picture, (name, _, surface) in zip(pictures, (said.partition(", ") for said in captions), strict=True)
     ]
     kind = "cue conflict" if conflict else "as in training"
