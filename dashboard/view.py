@@ -20,7 +20,7 @@ from dashboard.compute.asking import Ask, Outcome
 from dashboard.compute.requests import Size
 from dashboard.controls import choices, image_sets, map_options, progress
 from dashboard.controls.sidebar import sidebar
-from dashboard.draw import export, frame, panels
+from dashboard.draw import chart_files, export, frame, panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Look, Row, Scale
 from dashboard.state.selection import MOST_IMAGES, Selection
@@ -108,6 +108,8 @@ class Shown:
         charts: one under the other, or side by side where there are two; first where there are no rows.
         table: the numbers to save: datasets by name, or what makes a table; None while there is nothing.
         document: makes the SVG to save where that is no picture of the rows; None while there is nothing.
+        overview: makes an SVG that stands over the rows in the saved picture.
+        charts_saved: the charts, of scatters and bars, stand under the rows in the saved picture.
     """
 
     title: str
@@ -120,11 +122,14 @@ class Shown:
     charts: Sequence[Chart] = ()
     table: Mapping[str, xr.Dataset] | Callable[[], pd.DataFrame] | None = None
     document: Callable[[], str] | None = None
+    overview: Callable[[], str] | None = None
+    charts_saved: bool = False
 
     @property
     def ready(self) -> bool:
         """Whether there is a picture to save."""
-        return self.document is not None or any(panel.drawable for row in self.rows for panel in row.panels)
+        whole = self.document is not None or self.overview is not None
+        return whole or any(panel.drawable for row in self.rows for panel in row.panels)
 
     @property
     def flat(self) -> "Shown":
@@ -136,9 +141,14 @@ class Shown:
         """What is shown as one picture for a slide."""
         if self.document is not None:
             return self.document()
-        return export.rows_svg(
-            self.rows, scale=self.scale, look=self.look, title=self.title, caption=self.said, legend=self.legend
-        )
+        parts = [self.overview()] if self.overview else []
+        if self.rows:
+            maps: dict[str, Any] = {"scale": self.scale, "look": self.look, "legend": self.legend}
+            parts.append(export.rows_svg(self.rows, title=self.title, caption=self.said, **maps))
+        if self.charts_saved:
+            caption = "" if self.rows else self.said
+            parts += [chart_files.svg(one.figure, one.title or one.alt, caption) for one in self.charts]
+        return export.stacked(parts) if len(parts) > 1 else parts[0]
 
 
 @dataclass(frozen=True)
@@ -225,9 +235,9 @@ def draw(view: View[C]) -> None:
     frame.footer(
         view.help,
         name="-".join([view.page.title.lower(), *(row.picture for row in shown.rows[:1])]),
-        png=(lambda: export.png(shown.svg())) if shown.ready else None,
         svg=shown.svg if shown.ready else None,
         csv=(lambda: frame.csv(table() if callable(table) else table)) if table else None,
+        models=[one.model for one in (outcome, *each)[-1].models] if asks or each else (),
     )
     if view.below:
         view.below(answer, shown)

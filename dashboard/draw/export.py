@@ -10,8 +10,13 @@ import vl_convert
 from dashboard.draw import head_maps, palette, panels
 from dashboard.draw.panels import Look, Panel, Row, Scale
 from dashboard.images import gallery
+from dashboard.state.selection import Point
 
-WIDTH, GAP, HEAD, MARGIN, BAR = 300, 18, 54, 24, 64
+WIDTH, GAP, HEAD, MARGIN, BAR = 300, 18, 56, 24, 64
+TEXT, LETTER, HEADING = 15, 7.1, 11.5
+"""Size of the writing, read at half a slide's width, and how wide a letter of it and of the heading is on average."""
+ABREAST = 5
+"""Pictures of a line at most, so that a saved picture is no wider than its writing allows."""
 FONT = "font-family='Liberation Sans, Arial, Helvetica, sans-serif'"
 
 
@@ -39,38 +44,44 @@ def rows_svg(
         caption: what the numbers say, in Markdown, which is taken out; long text is wrapped.
         legend: what colours stand for that no scale explains: name to colour.
     """
-    most = max(len(row.panels) for row in rows)
-    across = 2 * MARGIN + (most + 1) * WIDTH + most * GAP
-    letters = max(int((across - 2 * MARGIN) / 7.4), 30)
+    most = max(len(line) for row in rows for line in lines_of(row, row.look or look))
+    heading = wrap(title, int((most * (WIDTH + GAP) - GAP) / HEADING))
+    across = 2 * MARGIN + most * WIDTH + (most - 1) * GAP
+    letters = max(int((across - 2 * MARGIN) / LETTER), 30)
     parts: list[str] = []
-    top = MARGIN + 40.0
+    top = MARGIN + 40.0 + 28 * (len(heading) - 1)
     for row in rows:
         own = any(panel.scale and not panel.masked for panel in row.panels)
-        if row.title:
-            named = escape(plain(row.title))
-            parts.append(f"<text x='{MARGIN}' y='{top + 14:.0f}' font-size='17' font-weight='600'>{named}</text>")
+        for line in wrap(plain(row.title), int(letters * 0.82)):
+            parts.append(
+                f"<text x='{MARGIN}' y='{top + 14:.0f}' font-size='18' font-weight='600'>{escape(line)}</text>"
+            )
             top += 26
-        tall, drawn = _row(row, row.scale or scale, row.look or look, top)
-        parts += drawn
-        top += HEAD + tall + (30 if own else 14)
+        for entries in lines_of(row, row.look or look):
+            tall, drawn = _row(row, entries, row.scale or scale, row.look or look, top)
+            parts += drawn
+            top += HEAD + tall + (34 if own else 16)
         if row.scale and any(panel.drawable and not panel.scale and not panel.masked for panel in row.panels):
             parts.append(bar(row.scale, MARGIN, top, flat=(row.look or look).flat))
             top += 28
         for line in wrap(plain(row.note), letters):
-            parts.append(f"<text x='{MARGIN}' y='{top + 10:.0f}' font-size='14'>{escape(line)}</text>")
-            top += 22
+            parts.append(f"<text x='{MARGIN}' y='{top + 10:.0f}' font-size='{TEXT}'>{escape(line)}</text>")
+            top += 23
         top += 16 if len(rows) > 1 else 0
     every = [panel for row in rows if row.scale is None for panel in row.panels]
-    if scale and any(panel.values is not None and panel.scale is None and not panel.masked for panel in every):
+    shared = scale is not None and any(
+        panel.values is not None and panel.scale is None and not panel.masked for panel in every
+    )
+    if scale and shared:
         parts.append(bar(scale, MARGIN, top, flat=look.flat))
     if legend:
         top, entries = _legend(legend, top, across)
         parts += entries
     lines = wrap(plain(caption), letters)
-    top += BAR - 14
+    top += BAR - 14 if shared or legend else 20
     for k, line in enumerate(lines):
-        parts.append(f"<text x='{MARGIN}' y='{top + 20 * k:.0f}' font-size='14'>{escape(line)}</text>")
-    down = top + 20 * len(lines) + MARGIN
+        parts.append(f"<text x='{MARGIN}' y='{top + 22 * k:.0f}' font-size='{TEXT}'>{escape(line)}</text>")
+    down = top + 22 * len(lines) + MARGIN
     return "".join([*opening(across, down, title), *parts, "</svg>"])
 
 
@@ -78,47 +89,55 @@ def _legend(names: Mapping[str, str], top: float, across: float) -> tuple[float,
     """Names beside their colours, in as many lines as they need: where the last begins, and the parts."""
     left, parts = float(MARGIN), []
     for name, colour in names.items():
-        width = 44 + 8 * len(name)
+        width = 44 + 8.4 * len(name)
         if left + width > across - MARGIN and left > MARGIN:
             left, top = float(MARGIN), top + 22
         parts += [
             f"<rect x='{left:.0f}' y='{top:.0f}' width='14' height='14' rx='2' fill='{colour}'/>",
-            f"<text x='{left + 20:.0f}' y='{top + 12:.0f}' font-size='14'>{escape(name)}</text>",
+            f"<text x='{left + 20:.0f}' y='{top + 12:.0f}' font-size='{TEXT}'>{escape(name)}</text>",
         ]
         left += width
     return top, parts
 
 
+def lines_of(row: Row, look: Look) -> list[list[Panel | None]]:
+    """The panels of a row in lines of about the same length, the original (None) first where it is drawn."""
+    entries: list[Panel | None] = [*([None] if look.original else []), *row.panels]
+    count = -(-len(entries) // ABREAST)
+    long = -(-len(entries) // count)
+    return [entries[start : start + long] for start in range(0, len(entries), long)]
+
+
 def opening(across: int, down: float, title: str) -> list[str]:
-    """The first parts of every saved picture: its size, white ground and heading."""
-    return [
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{across}' height='{down:.0f}' "
-        f"viewBox='0 0 {across} {down:.0f}' {FONT} fill='#1b1f24'>",
-        f"<rect width='{across}' height='{down:.0f}' fill='#ffffff'/>",
-        f"<text x='{MARGIN}' y='{MARGIN + 20}' font-size='22' font-weight='600'>{escape(title)}</text>",
+    """The first parts of a saved picture with a heading, in as many lines as it needs."""
+    lines = wrap(title, int((across - 2 * MARGIN) / HEADING))
+    return white(across, down) + [
+        f"<text x='{MARGIN}' y='{MARGIN + 20 + 28 * k}' font-size='22' font-weight='600'>{escape(line)}</text>"
+        for k, line in enumerate(lines)
     ]
 
 
-def _row(row: Row, scale: Scale | None, look: Look, above: float) -> tuple[float, list[str]]:
-    """How tall the pictures of a row are, and its parts, the first line at ``above``."""
+def _row(
+    row: Row, entries: Sequence[Panel | None], scale: Scale | None, look: Look, above: float
+) -> tuple[float, list[str]]:
+    """How tall the pictures of a line of a row are, and its parts, the first at ``above``."""
     width, height = gallery.load(row.picture).size
     tall, top = WIDTH * height / width, above + HEAD
     parts: list[str] = []
-    entries: list[Panel | None] = [None, *row.panels]
     for i, panel in enumerate(entries):
         left = MARGIN + i * (WIDTH + GAP)
-        colour = panel.colour if panel else "#9aa1ab"
+        colour = panel.colour if panel and panel.colour.startswith("#") else "#9aa1ab"
         said = row.outline_of or f"{width} × {height} px"
         name, note = (panel.name, panel.note) if panel else (gallery.title(row.picture), said)
         mask = row.outline if panel is None else panel.outline if panel.mask is None else None
         parts += [
             f"<rect x='{left}' y='{top - HEAD:.1f}' width='{WIDTH}' height='4' fill='{colour}'/>",
-            f"<text x='{left}' y='{top - HEAD + 23:.1f}' font-size='16' font-weight='600'>"
-            f"{escape(fit(name, 38))}</text>",
-            f"<text x='{left}' y='{top - HEAD + 42:.1f}' font-size='13' fill='#555b66'>{escape(fit(note, 52))}</text>",
+            written(name, left, top - HEAD + 23, size=17, bold=True),
+            written(note, left, top - HEAD + 44, size=TEXT, colour="#555b66"),
             f"<svg x='{left}' y='{top:.1f}' width='{WIDTH}' height='{tall:.1f}' viewBox='0 0 {width} {height}'>",
             _picture(panel, row.picture, scale, look, (width, height)),
             _border(mask, (0, 0, width, height), width) if mask is not None else "",
+            _asked(panel, row.point, (width, height)) if row.point else "",
             "</svg>",
         ]
         if panel and panel.scale and not panel.masked:
@@ -140,10 +159,12 @@ def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look
         return f"{photo}/>"
     scale = panel.scale or shared
     if panel.geometry is None or (panel.rgba is None and (panel.values is None or scale is None)):
-        message = escape(fit(panel.message or "no map", 60))
-        return (
-            f"{photo} opacity='0.25'/><text x='{width / 2}' y='{height / 2}' font-size='{width / 24:.0f}' "
-            f"text-anchor='middle'>{message}</text>"
+        lines, size = wrap(panel.message or "no map", 34), width * TEXT / WIDTH
+        first = height / 2 - (len(lines) - 1) / 2 * 1.3 * size
+        return f"{photo} opacity='0.15'/>" + "".join(
+            f"<text x='{width / 2}' y='{first + 1.3 * size * k:.1f}' font-size='{size:.1f}' text-anchor='middle'>"
+            f"{escape(line)}</text>"
+            for k, line in enumerate(lines)
         )
     left, top, right, bottom = panel.geometry.box
     place = f"x='{left}' y='{top}' width='{right - left}' height='{bottom - top}'"
@@ -165,6 +186,26 @@ def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look
     if panel.mask is not None:
         parts.append(_border(panel.mask, (left, top, right, bottom), width))
     return "".join(parts)
+
+
+def _asked(panel: Panel | None, point: Point, size: tuple[int, int]) -> str:
+    """The mark of the asked point: a ring in the original, a frame around the patch in a panel that holds it."""
+    width, height = size
+    x, y = point[0] * width, point[1] * height
+    ring = f"cx='{x:.1f}' cy='{y:.1f}' r='{width / 45:.1f}'"
+    shape = f"<circle {ring}"
+    if panel is not None:
+        grid = panel.grid or (panel.values.shape if panel.values is not None else None)
+        if grid is None or panel.geometry is None:
+            return ""
+        left, top, right, bottom = panel.geometry.box
+        if not (left <= x < right and top <= y < bottom):
+            return ""
+        down, across = (bottom - top) / grid[0], (right - left) / grid[1]
+        corner = left + (x - left) // across * across, top + (y - top) // down * down
+        shape = f"<rect x='{corner[0]:.1f}' y='{corner[1]:.1f}' width='{across:.1f}' height='{down:.1f}'"
+    lines = ((6, "#000"), (3, "#fff"))
+    return "".join(f"{shape} fill='none' stroke='{c}' stroke-width='{w * width / WIDTH:.1f}'/>" for w, c in lines)
 
 
 def _border(mask: np.ndarray, box: tuple[float, float, float, float], width: float) -> str:
@@ -191,16 +232,60 @@ def bar(scale: Scale, x: float, y: float, *, flat: bool = True) -> str:
     """A colour bar with its ends, its left upper corner at (x, y): of flat maps, or over a photograph's grey."""
     uri = panels.png_uri(palette.ramp(signed=scale.signed, flat=flat, steps=128)[None])
     low, high = palette.number(scale.low), palette.number(scale.high)
+    begin = 6 + 9 * len(low)
     return (
-        f"<text x='{x}' y='{y + 11:.1f}' font-size='13'>{low}</text>"
-        f"<image href='{uri}' x='{x + 26}' y='{y:.1f}' width='150' height='12' preserveAspectRatio='none'/>"
-        f"<text x='{x + 184}' y='{y + 11:.1f}' font-size='13'>{high} {escape(scale.units)}</text>"
+        f"<text x='{x}' y='{y + 12:.1f}' font-size='{TEXT}'>{low}</text>"
+        f"<image href='{uri}' x='{x + begin}' y='{y:.1f}' width='110' height='13' preserveAspectRatio='none'/>"
+        f"<text x='{x + begin + 116}' y='{y + 12:.1f}' font-size='{TEXT}'>{high} {escape(scale.units)}</text>"
     )
 
 
 def plain(markdown: str) -> str:
     """A sentence without its Markdown: no stars, no backticks, and of a link its words."""
     return re.sub(r"[*`]", "", re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", markdown))
+
+
+def written(
+    text: str, x: float, y: float, *, size: int, bold: bool = False, colour: str = "#1b1f24", room: int = WIDTH
+) -> str:
+    """A line over a panel; one that is too long is set smaller, down to two thirds, and only then cut."""
+    letters = int(room / (0.52 * size) * (0.94 if bold else 1))
+    small = max(size * min(letters / max(len(text), 1), 1), size * 2 / 3)
+    weight = " font-weight='600'" if bold else ""
+    return (
+        f"<text x='{x}' y='{y:.1f}' font-size='{small:.1f}'{weight} fill='{colour}'>"
+        f"{escape(fit(text, int(letters * size / small)))}</text>"
+    )
+
+
+def chunks(text: str, most: int) -> list[str]:
+    """Text without spaces cut into lines of at most so many characters."""
+    return [text[start : start + most] for start in range(0, len(text), most)]
+
+
+def size_of(document: str) -> tuple[float, float]:
+    """Width and height of an SVG, from its opening."""
+    across, down = (float(re.findall(rf"\b{name}=['\"]([\d.]+)", document)[0]) for name in ("width", "height"))
+    return across, down
+
+
+def stacked(documents: Sequence[str]) -> str:
+    """SVGs one under the other as one, on white."""
+    sizes = [size_of(document) for document in documents]
+    parts, top = [], 0.0
+    for document, (_, height) in zip(documents, sizes, strict=True):
+        parts.append(f"<svg y='{top:.0f}' {document[document.index('<svg') + 4 :]}")
+        top += height
+    return "".join([*white(max(width for width, _ in sizes), top), *parts, "</svg>"])
+
+
+def white(across: float, down: float) -> list[str]:
+    """The first parts of every saved picture: its size and white ground."""
+    return [
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{across:.0f}' height='{down:.0f}' "
+        f"viewBox='0 0 {across:.0f} {down:.0f}' {FONT} fill='#1b1f24'>",
+        f"<rect width='{across:.0f}' height='{down:.0f}' fill='#ffffff'/>",
+    ]
 
 
 def fit(text: str, most: int) -> str:

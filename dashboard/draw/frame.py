@@ -1,7 +1,7 @@
 """What every page has in common: the question as its title, its charts, and the row of explanations and downloads."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -12,10 +12,10 @@ import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.compute.asking import Outcome
-from dashboard.draw import components
+from dashboard.draw import components, origin
 from dashboard.state import precision
 
-Maker = Callable[[], bytes | str]
+Maker = Callable[[], str]
 
 PLACES = {"y": "row", "x": "column", "query_y": "query_row", "query_x": "query_column"}
 """What a CSV calls the dimensions of a map."""
@@ -133,16 +133,16 @@ def csv(numbers: Mapping[str, xr.Dataset] | pd.DataFrame) -> str:
 
 
 def footer(
-    help: Help, *, name: str, png: Maker | None = None, svg: Maker | None = None, csv: Maker | None = None
+    help: Help, *, name: str, svg: Maker | None = None, csv: Maker | None = None, models: Sequence[str] = ()
 ) -> None:
     """Draw the row under the pictures: how to read them, the formula, what they do not show, and the downloads.
 
     Args:
         help: the explanations.
         name: file name of the downloads, without its ending.
-        png: makes the picture as PNG when it is asked for.
-        svg: makes the picture as SVG.
+        svg: makes the picture as SVG when it is asked for; PNG is made of it.
         csv: makes the numbers as CSV.
+        models: MODEL strings of what is shown; files say them, with versions and the link, see `origin`.
     """
     texts = {"How to read": help.how, help.formula_label: help.formula, "What this does not show": help.not_shown}
     stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -152,15 +152,21 @@ def footer(
         for label, text in texts.items():
             with st.popover(label):
                 st.markdown(text)
-        for kind, maker, mime in (("PNG", png, "image/png"), ("SVG", svg, "image/svg+xml"), ("CSV", csv, "text/csv")):
-            if maker is not None:
-                st.download_button(
-                    kind,
-                    maker,
-                    file_name=f"{stem}.{kind.lower()}",
-                    mime=mime,
-                    key=f"download-{kind}",
-                    on_click="ignore",
-                    help=f"Save the {'numbers' if kind == 'CSV' else 'picture'} as {kind}",
-                )
+        here = origin.of_page(tuple(models)) if svg or csv else origin.Origin()
+        files: list[tuple[str, Callable[[], bytes | str], str]] = []
+        if svg is not None:
+            files.append(("PNG", lambda: origin.png(origin.signed(svg(), here), here), "image/png"))
+            files.append(("SVG", lambda: origin.signed(svg(), here), "image/svg+xml"))
+        if csv is not None:
+            files.append(("CSV", lambda: origin.csv(csv(), here), "text/csv"))
+        for kind, made, mime in files:
+            st.download_button(
+                kind,
+                made,
+                file_name=f"{stem}.{kind.lower()}",
+                mime=mime,
+                key=f"download-{kind}",
+                on_click="ignore",
+                help=f"Save the {'numbers' if kind == 'CSV' else 'picture'} as {kind}",
+            )
         components.copy_link()

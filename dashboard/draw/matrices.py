@@ -9,7 +9,7 @@ import numpy as np
 from dashboard.draw import export, palette
 from dashboard.draw.panels import Scale, png_uri
 
-WIDTH, GAP, HEAD, MARGIN, BAR, AXIS, FOOT = 360, 20, 54, 24, 40, 84, 52
+WIDTH, GAP, HEAD, MARGIN, BAR, AXIS, FOOT, ABREAST = 360, 20, 54, 24, 40, 84, 52, 4
 FINE = 2 * WIDTH
 """Pixels of a square's longer side at least, as not every viewer keeps the hard edges of an enlarged picture."""
 
@@ -31,6 +31,7 @@ class Square:
         ticks_across: what is written along the horizontal axis.
         ticks_up: what is written along the vertical axis.
         scale: what the colours mean where panels have scales of their own.
+        photo: a photograph, which has no hard edges to keep.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Square:
     ticks_across: Ticks = ()
     ticks_up: Ticks = ()
     scale: Scale | None = None
+    photo: bool = False
 
 
 def painted(values: np.ndarray, scale: Scale, *, gaps: bool = False) -> np.ndarray:
@@ -51,7 +53,7 @@ def painted(values: np.ndarray, scale: Scale, *, gaps: bool = False) -> np.ndarr
 
 
 def svg(squares: Sequence[Square], *, scale: Scale | None, title: str, caption: str) -> str:
-    """The squares in one row, each with its axes, over one colour bar and a caption.
+    """The squares in lines of at most `ABREAST`, each with its axes, over one colour bar and a caption.
 
     Args:
         squares: the panels.
@@ -62,41 +64,40 @@ def svg(squares: Sequence[Square], *, scale: Scale | None, title: str, caption: 
     axes = any(square.across or square.up for square in squares)
     step = WIDTH + GAP + (AXIS if axes else 0)
     first = MARGIN + (AXIS if axes else 0)
-    across = first + len(squares) * step - step + WIDTH + MARGIN
-    tall = max(WIDTH * square.pixels.shape[0] / square.pixels.shape[1] for square in squares)
-    across = max(across, round(len(title) * 11.5) + 2 * MARGIN)
-    lines = export.wrap(export.plain(caption), max(int((across - 2 * MARGIN) / 7.4), 30))
-    top = MARGIN + 40 + HEAD
-    foot = top + tall + (FOOT if axes else 10)
-    bars = scale is not None or any(square.scale for square in squares)
-    text = foot + (BAR if bars else 16)
-    down = text + 20 * len(lines) + MARGIN
-    parts = export.opening(across, down, title)
-    for index, square in enumerate(squares):
-        left = first + index * step
-        parts.append(_square(square, left, top))
-        if square.scale:
-            parts.append(export.bar(square.scale, left, foot))
+    count = -(-len(squares) // ABREAST)
+    long = -(-len(squares) // count)
+    across = first + long * step - step + WIDTH + MARGIN
+    across = max(across, round(len(title) * export.HEADING) + 2 * MARGIN)
+    lines = export.wrap(export.plain(caption), max(int((across - 2 * MARGIN) / export.LETTER), 30))
+    parts, foot = [], MARGIN + 40.0
+    for start in range(0, len(squares), long):
+        line = squares[start : start + long]
+        top = foot + HEAD
+        foot = top + max(WIDTH * one.pixels.shape[0] / one.pixels.shape[1] for one in line) + (FOOT if axes else 10)
+        for index, square in enumerate(line):
+            parts.append(_square(square, first + index * step, top))
+            if square.scale:
+                parts.append(export.bar(square.scale, first + index * step, foot))
+        foot += BAR if any(square.scale for square in line) else 8
     if scale:
         parts.append(export.bar(scale, first, foot))
+        foot += BAR
     parts += [
-        f"<text x='{MARGIN}' y='{text + 20 * k:.0f}' font-size='14'>{escape(line)}</text>"
+        f"<text x='{MARGIN}' y='{foot + 22 * k:.0f}' font-size='{export.TEXT}'>{escape(line)}</text>"
         for k, line in enumerate(lines, start=1)
     ]
-    return "".join([*parts, "</svg>"])
+    return "".join([*export.opening(across, foot + 22 * len(lines) + MARGIN, title), *parts, "</svg>"])
 
 
 def _square(square: Square, left: float, top: float) -> str:
     height, width = square.pixels.shape[:2]
     tall = WIDTH * height / width
-    times = max(-(-FINE // max(height, width)), 1)
+    times = 1 if square.photo else max(-(-FINE // max(height, width)), 1)
     pixels = np.repeat(np.repeat(square.pixels, times, axis=0), times, axis=1)
     parts = [
         f"<rect x='{left}' y='{top - HEAD}' width='{WIDTH}' height='4' fill='{square.colour}'/>",
-        f"<text x='{left}' y='{top - HEAD + 23}' font-size='16' font-weight='600'>"
-        f"{escape(export.fit(square.name, 42))}</text>",
-        f"<text x='{left}' y='{top - HEAD + 42}' font-size='13' fill='#555b66'>"
-        f"{escape(export.fit(square.note, 58))}</text>",
+        export.written(square.name, left, top - HEAD + 23, size=17, bold=True, room=WIDTH),
+        export.written(square.note, left, top - HEAD + 43, size=export.TEXT, colour="#555b66", room=WIDTH),
         f"<image href='{png_uri(pixels)}' x='{left}' y='{top}' width='{WIDTH}' height='{tall:.1f}' "
         "preserveAspectRatio='none'/>",
         f"<rect x='{left}' y='{top}' width='{WIDTH}' height='{tall:.1f}' fill='none' stroke='#9aa1ab'/>",

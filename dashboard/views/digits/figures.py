@@ -3,9 +3,12 @@
 import math
 from collections.abc import Sequence
 
+import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.draw import palette
+from dashboard.draw import chart_files, export, matrices, palette
+from dashboard.draw.matrices import Square
+from dashboard.draw.panels import Scale
 from dashboard.state import models
 from dashboard.views.digits.runs import Look
 
@@ -73,6 +76,39 @@ def positions(look: Look) -> go.Figure:
     drawn.update_xaxes(title="column of patches", dtick=1, constrain="domain")
     drawn.update_yaxes(title="row of patches", dtick=1, autorange="reversed", scaleanchor="x")
     return drawn.update_layout(height=300, showlegend=False)
+
+
+def document(looks: Sequence[Look], said: str) -> str:
+    """The three charts under each other as SVG."""
+    last = looks[-1]
+    height, width = last.similarity.shape[2:]
+    row, column = height // 2, width // 2
+    scale = Scale(-1.0, 1.0, "cosine similarity", signed=True)
+    square = Square(
+        "Position embeddings",
+        models.COLOURS[0],
+        f"similarity to row {row + 1}, column {column + 1}",
+        matrices.painted(last.similarity[:, :, row, column], scale),
+        "column of patches",
+        "row of patches",
+    )
+    return export.stacked(
+        [
+            chart_files.svg(curves(looks), "How does attention form while a model learns?", said),
+            chart_files.svg(distances(looks), "Mean attention distance of each layer"),
+            matrices.svg([square], scale=scale, title="Which places are alike", caption=""),
+        ]
+    )
+
+
+def table(looks: Sequence[Look]) -> pd.DataFrame:
+    """A row an epoch: loss, accuracy, and the mean attention distance of each layer, counted from 1."""
+    rows = [
+        {"epoch": look.epoch, "training_loss_nats": look.loss, "accuracy_held_out": look.accuracy}
+        | {f"distance_px_layer_{layer}": value for layer, value in enumerate(look.distance, start=1)}
+        for look in looks
+    ]
+    return pd.DataFrame(rows)
 
 
 def _epochs(drawn: go.Figure, looks: Sequence[Look]) -> None:

@@ -12,7 +12,7 @@ from dashboard.state.models import MOST_MODELS
 from dashboard.state.selection import read_models
 from dashboard.view import Page
 from dashboard.views.digits import figures
-from dashboard.views.digits.runs import MEASURED_ON, Run, runs
+from dashboard.views.digits.runs import MEASURED_ON, Look, Run, runs
 
 PAGE = Page("Train on digits", section="Experiments", order=70)
 
@@ -59,7 +59,14 @@ def page() -> None:
     else:
         _ended(run, selection.models)
         _show(run)
-    frame.footer(frame.Help(HOW, FORMULA, NOT_SHOWN), name="digits")
+    looks = tuple(run.looks) if run else ()
+    frame.footer(
+        frame.Help(HOW, FORMULA, NOT_SHOWN),
+        name="digits",
+        svg=(lambda: figures.document(looks, _said(looks[-1]))) if looks and not live else None,
+        csv=(lambda: frame.csv(figures.table(looks))) if looks and not live else None,
+        models=[run.model] if run and looks else (),
+    )
 
 
 def _found() -> Run | None:
@@ -140,7 +147,12 @@ def _show(run: Run) -> None:
     with right:
         alt = "Similarity of position embeddings to one in the middle"
         frame.chart(figures.positions(last), key="positions", alt=alt)
-    st.markdown(
+    st.markdown(_said(last))
+
+
+def _said(last: Look) -> str:
+    """How good the model is and how far it looks."""
+    return (
         f"After **{palette.number(last.epoch)} epochs** the model reads {palette.number(100 * last.accuracy)}% of 359 "
         f"held-out digits right; its first layer looks {palette.number(last.distance[0])} px far on average and its "
         f"last {palette.number(last.distance[-1])} px (n = {MEASURED_ON} digits, mean over heads)."

@@ -149,15 +149,15 @@ def page() -> None:
     st.markdown(said)
 
     def document() -> str:
-        title = f"{gallery.title(picture)}: attention of the last block"
-        return export.svg(picture, drawn, scale=scale, look=look, title=title, caption=said)
+        title = f"{gallery.title(picture)}: whose attention picks out the object?"
+        return export.svg(picture, [first, *drawn], scale=scale, look=look, title=title, caption=said)
 
     frame.footer(
         Help(HOW, FORMULA, NOT_SHOWN),
         name="dino-against-supervised",
-        png=(lambda: export.png(document())) if scale else None,
         svg=document if scale else None,
         csv=(lambda: frame.csv(object_scores.per_image(scored))) if scored else None,
+        models=asked.models,
     )
     if scored:
         masked = tuple(picture for picture, _ in keys.values())

@@ -15,7 +15,7 @@ from dashboard.compute.jobs import Job
 from dashboard.controls import choices, image_sets, progress, token_layers
 from dashboard.controls.glossary import meaning
 from dashboard.controls.sidebar import sidebar
-from dashboard.draw import export, frame
+from dashboard.draw import frame
 from dashboard.draw.frame import Help
 from dashboard.images import gallery
 from dashboard.images.sets import ImageSet
@@ -123,9 +123,9 @@ def page() -> None:
     frame.footer(
         Help(HOW, FORMULA, NOT_SHOWN),
         name="image-similarity",
-        png=(lambda: export.png(svg())) if svg else None,
         svg=svg,
         csv=(lambda: frame.csv(pairs(found, chosen))) if found and every else None,
+        models=selection.models,
     )
 
 

@@ -119,6 +119,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
         if ready
         else (),
         table=(lambda: along_training.table(ready)) if ready else None,
+        charts_saved=True,
     )
 
 

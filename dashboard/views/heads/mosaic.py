@@ -11,6 +11,7 @@ import xarray as xr
 
 from dashboard.draw import palette
 from dashboard.draw.head_maps import layer_heads
+from dashboard.draw.matrices import Square
 from dashboard.draw.panels import png_uri
 
 CELL = 56
@@ -68,6 +69,16 @@ def picture(maps: list[Tile], high: float | None) -> np.ndarray:
         canvas[top : top + height, left : left + width, :3] = cell
         canvas[top : top + height, left : left + width, 3] = 255
     return canvas
+
+
+def square(name: str, maps: list[Tile], high: float | None, colour: str) -> Square:
+    """The picture for a saved file, layers and heads numbered from 1."""
+    pixels = picture(maps, high)
+    white = np.where(pixels[..., 3:] > 0, pixels[..., :3], np.uint8(255))
+    layers, heads = (max(getattr(tile, which) for tile in maps) + 1 for which in ("layer", "head"))
+    across, up = ([((k + 0.5) / count, str(k + 1)) for k in range(count)] for count in (layers, heads))
+    note = f"{layers} layers, up to {heads} heads"
+    return Square(name, colour, note, white, "layer", "head", across[:: 1 + layers // 24], up[:: 1 + heads // 24])
 
 
 def figure(maps: list[Tile], high: float | None, colour: str, chosen: tuple[int, int]) -> go.Figure:

@@ -5,7 +5,8 @@ import xarray as xr
 
 from dashboard.compute.asking import ModelResult, Outcome
 from dashboard.controls.map_options import MapOptions
-from dashboard.draw import frame, model_columns
+from dashboard.draw import frame, matrices, model_columns
+from dashboard.draw.panels import Scale
 from dashboard.state import link
 from dashboard.views.heads import mosaic
 from dashboard.views.heads.mosaic import Tile
@@ -27,12 +28,7 @@ def draw(outcome: Outcome, options: MapOptions, *, shared: bool) -> float | None
     Returns:
         That value; None where every map has a scale of its own.
     """
-    groups = {
-        index: tiles
-        for index, model in enumerate(outcome.models)
-        if "attention-maps" in model.datasets and (tiles := _tiles(model, options))
-    }
-    high = mosaic.ceiling(list(groups.values())) if shared else None
+    groups, high = _drawn(outcome, options, shared=shared)
     deepest = max((tile.layer for tiles in groups.values() for tile in tiles), default=0)
     wide = model_columns.across(len(groups), 4 if deepest < SHALLOW else 2) if len(groups) > 1 else 1
     for start in range(0, len(groups), wide):
@@ -42,6 +38,27 @@ def draw(outcome: Outcome, options: MapOptions, *, shared: bool) -> float | None
                 _mosaic(outcome.models[index], index, tiles, high, WIDE // wide - 60)
     frame.states(outcome, "attention-maps")
     return high
+
+
+def document(outcome: Outcome, options: MapOptions, *, shared: bool, title: str) -> str:
+    """The mosaics of all models as SVG."""
+    groups, high = _drawn(outcome, options, shared=shared)
+    squares = [
+        mosaic.square(outcome.models[index].title, tiles, high, outcome.models[index].colour)
+        for index, tiles in groups.items()
+    ]
+    scale = Scale(0.0, high, f"{options.units} or more") if high else None
+    return matrices.svg(squares, scale=scale, title=title, caption="" if high else "Every map has its own scale.")
+
+
+def _drawn(outcome: Outcome, options: MapOptions, *, shared: bool) -> tuple[dict[int, list[Tile]], float | None]:
+    """Maps by place of their model, and the value at which all colours end, None where each has its own."""
+    groups = {
+        index: tiles
+        for index, model in enumerate(outcome.models)
+        if "attention-maps" in model.datasets and (tiles := _tiles(model, options))
+    }
+    return groups, mosaic.ceiling(list(groups.values())) if shared else None
 
 
 def _tiles(model: ModelResult, options: MapOptions) -> list[Tile]:

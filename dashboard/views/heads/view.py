@@ -1,6 +1,7 @@
 """All heads of all layers of a model as one picture, and the chosen ones enlarged."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import streamlit as st
@@ -91,6 +92,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
     ready = outcome.ready("attention-maps")
     groups = {name: found for name, dataset in ready.items() if (found := tiles(dataset["attention"]))}
     said = f"Query: {choices.QUERY_TEXT[chosen.query]}; n = 1 image, weights as used."
+    shared, title = chosen.scales == "shared", f"{gallery.title(picture)}: what does every head look at?"
     return Shown(
         f"{gallery.title(picture)}: chosen heads",
         [row],
@@ -98,6 +100,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
         look=chosen.maps.look,
         said=f"{most_focused(groups, chosen.maps.tau)}  \n{said}",
         table=(lambda: table(ready)) if ready else None,
+        overview=partial(overview.document, outcome, chosen.maps, shared=shared, title=title) if groups else None,
     )
 
 

@@ -7,6 +7,8 @@ import streamlit as st
 from PIL import Image
 
 from dashboard.cache import remember
+from dashboard.draw import matrices
+from dashboard.draw.matrices import Square
 from model_zoo.scenes import CLASSES, Scenes
 
 SHOWN, COLUMNS, SIDE = 12, 6, 168
@@ -41,6 +43,19 @@ def clip(index: int, frames: int = 36) -> bytes:
     out = io.BytesIO()
     pictures[0].save(out, "WEBP", save_all=True, append_images=pictures[1:], duration=80, loop=0, quality=85)
     return out.getvalue()
+
+
+def document(sheet: int, *, conflict: bool, outlined: bool) -> str:
+    """The scenes of a sheet as SVG, with their captions."""
+    first = (sheet - 1) * SHOWN
+    pictures, captions = grid(first, conflict, outlined)
+    squares = [
+        Square(name, "#9aa1ab", surface, np.asarray(picture), photo=True)
+        for picture, (name, _, surface) in zip(pictures, (said.partition(", ") for said in captions), strict=True)
+    ]
+    kind = "cue conflict" if conflict else "as in training"
+    caption = f"Held-out scenes {first + 1} to {first + SHOWN}, surfaces {kind}: class of the shape, then its surface."
+    return matrices.svg(squares, scale=None, title="What did the shipped models see?", caption=caption)
 
 
 def draw(sheet: int, *, conflict: bool, outlined: bool, moving: bool) -> None:

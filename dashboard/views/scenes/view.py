@@ -1,6 +1,7 @@
 """The procedural scenes that the shipped models were trained on, with their masks, in cue conflict and in motion."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 
@@ -66,14 +67,22 @@ def draw_sheet(answer: Answer[Chosen], _: Shown) -> None:
     sheet.draw(chosen.sheet, conflict=chosen.conflict, outlined=chosen.outlined, moving=chosen.moving)
 
 
-def shown(_: Answer[Chosen]) -> Shown:
+def shown(answer: Answer[Chosen]) -> Shown:
     """Shape bias of the shipped models."""
-    found = shape_bias.measured()
+    found, chosen = shape_bias.measured(), answer.chosen
+    pictures = partial(sheet.document, chosen.sheet, conflict=chosen.conflict, outlined=chosen.outlined)
     if not found:
-        return Shown("Scenes", table=shape_bias.table)
+        return Shown("Scenes", table=shape_bias.table, overview=pictures)
     alt = "Shape bias of the shipped models"
     drawn = Chart(shape_bias.figure(found), "shape-bias", alt, title="By shape or by surface?")
-    return Shown("Scenes", charts=[drawn], said=shape_bias.reading(found), table=shape_bias.table)
+    return Shown(
+        "Scenes",
+        charts=[drawn],
+        said=shape_bias.reading(found),
+        table=shape_bias.table,
+        overview=pictures,
+        charts_saved=True,
+    )
 
 
 VIEW = View(
