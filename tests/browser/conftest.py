@@ -14,7 +14,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]  # fmt: skip
 PATIENCE = 240_000
-"""Milliseconds in which a page rests at last: the first one waits for all imports, on whatever else the machine does."""
+"""Milliseconds in which a page rests at last: the first one waits for all imports, however busy the machine is."""
 QUIET = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
