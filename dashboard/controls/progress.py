@@ -15,11 +15,13 @@ STAGES = {"": "starting", "download": "downloading weights", "build": "loading"}
 POLL = 0.4
 REDRAW = 0.8
 _STYLE = """<style>
-.st-key-progress { position: fixed; top: 3.6rem; right: 2.5rem; width: min(26rem, 40vw); z-index: 99; gap: 0;
+.st-key-progress { position: fixed; top: 3.6rem; right: 2.5rem; width: min(40rem, 55vw); z-index: 99; gap: 0;
   padding: 0 0.9rem 0.4rem; border: 1px solid var(--st-border-color); border-radius: 0.375rem;
   background: var(--st-background-color); box-shadow: 0 2px 8px rgb(0 0 0 / 12%) }
-.st-key-progress [data-testid=stProgress] p { white-space: nowrap; overflow: hidden; text-overflow: ellipsis }
 .st-key-progress:not(:has([data-testid=stProgress])) { display: none }
+@media (min-width: 641px) {
+  .st-key-progress [data-testid=stProgress] p { white-space: nowrap; overflow: hidden; text-overflow: ellipsis }
+}
 @media (max-width: 640px) { .st-key-progress { top: auto; bottom: 0.75rem; right: 1rem; width: calc(100vw - 2rem) } }
 </style>"""
 EASY_CROWD = 5

@@ -94,3 +94,11 @@ def test_a_picked_picture_takes_the_place_of_the_set(opened, settled):
     expect(chosen).to_have_count(1)
     expect(page.get_by_text(re.compile("n = 1 image"))).to_be_visible()
     expect(page.get_by_text(re.compile("over Coffee alone"))).to_be_visible()
+
+
+def test_on_a_phone_the_legend_names_every_model(visit, page):
+    page.set_viewport_size({"width": 390, "height": 900})
+    visit("/distance?set=scenes-32")
+    expect(page.locator(f"{CHART} text", has_text="ViT, MAE")).to_be_visible()
+    ends = page.locator(f"{CHART} text").evaluate_all("all => all.map((text) => text.getBoundingClientRect().right)")
+    assert max(ends) <= 390
