@@ -36,6 +36,7 @@ _STYLE = """<style>
 }
 [data-testid=stMainBlockContainer] h1 { padding-bottom: 0.5rem }
 [data-testid=stCaptionContainer] { color: inherit; opacity: 0.8 }
+[data-testid=stBaseButton-primary] { color: var(--st-background-color) }
 [data-testid=stMainBlockContainer] { max-width: 1560px; padding-left: 2.5rem; padding-right: 2.5rem }
 @media (max-width: 640px) {
   [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem }
