@@ -9,6 +9,7 @@ from dashboard.compute import asking, results
 from dashboard.compute.asking import Outcome, visitor
 from dashboard.compute.jobs import Job
 from dashboard.compute.requests import Request
+from dashboard.draw.frame import themed
 from dashboard.draw.palette import number
 
 STAGES = {"": "starting", "download": "downloading weights", "build": "loading"}
@@ -16,8 +17,8 @@ POLL = 0.4
 REDRAW = 0.8
 _STYLE = """<style>
 .st-key-progress { position: fixed; top: 3.6rem; right: 2.5rem; width: min(40rem, 55vw); z-index: 99; gap: 0;
-  padding: 0 0.9rem 0.4rem; border: 1px solid var(--st-border-color); border-radius: 0.375rem;
-  background: var(--st-background-color); box-shadow: 0 2px 8px rgb(0 0 0 / 12%) }
+  padding: 0 0.9rem 0.4rem; border: 1px solid BORDER; border-radius: 0.375rem;
+  background: GROUND; box-shadow: 0 2px 8px rgb(0 0 0 / 12%) }
 .st-key-progress:not(:has([data-testid=stProgress])) { display: none }
 @media (min-width: 641px) {
   .st-key-progress [data-testid=stProgress] p { white-space: nowrap; overflow: hidden; text-overflow: ellipsis }
@@ -43,7 +44,7 @@ def show(outcome: Outcome, *, part: str = "") -> None:
         crowd = results.store().jobs.visitors()
         phases = [asking.phase(job) for job in outcome.jobs]
         with st.container(key=f"progress{suffix}"):
-            st.html(_STYLE)
+            st.html(_STYLE.replace("GROUND", themed("backgroundColor")).replace("BORDER", themed("borderColor")))
             polled = st.fragment(_live, run_every=POLL * max(1.0, crowd / EASY_CROWD))
             polled(outcome, suffix, phases, time.monotonic())
     elif outcome.failures:

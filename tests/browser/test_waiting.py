@@ -77,4 +77,8 @@ def test_the_progress_covers_no_title(visit, page, server):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(200)
         expect(page.locator(".st-key-progress")).to_be_in_viewport(ratio=1)
+        ground, edge = page.locator(".st-key-progress").evaluate(
+            "bar => [getComputedStyle(bar).backgroundColor, getComputedStyle(bar).borderTopWidth]"
+        )
+        assert (ground, edge) == ("rgb(255, 255, 255)", "1px"), "what lies under it does not shine through"
         assert not page.evaluate(TOUCH), f"the title is covered at {width} px"
