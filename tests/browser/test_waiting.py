@@ -10,7 +10,7 @@ SIX = (
     "timm:swin_tiny_patch4_window7_224@random:0",
     "timm:resnet18@random:0",
 )
-LOADS_FOR_SECONDS = "vit_base_patch16_224.augreg_in1k"
+LOADS_FOR_SECONDS = "vit-b16-in1k"
 AT_MOST = 1000
 
 WATCH = """(name) => { const panels = (root) => [...root.querySelectorAll("*")].flatMap((e) =>
@@ -71,7 +71,7 @@ TOUCH = """() => { const title = document.createRange(), bar = document.querySel
 
 
 def test_the_progress_covers_no_title(visit, page, server):
-    page.goto(f"{server}/sanity?model=timm:{LOADS_FOR_SECONDS.partition('.')[0]}@random:7&image=photo:coffee")
+    page.goto(f"{server}/sanity?model=timm:vit_base_patch16_224@random:7&image=photo:coffee")
     expect(page.locator(".st-key-progress [data-testid=stProgress]")).to_be_visible(timeout=120_000)
     for width in (1920, 1440, 1280, 1024, 390):
         page.set_viewport_size({"width": width, "height": 900})
@@ -82,3 +82,5 @@ def test_the_progress_covers_no_title(visit, page, server):
         )
         assert (ground, edge) == ("rgb(255, 255, 255)", "1px"), "what lies under it does not shine through"
         assert not page.evaluate(TOUCH), f"the title is covered at {width} px"
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator(".st-key-progress [data-testid=stProgress]")).to_have_count(0)
