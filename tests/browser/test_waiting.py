@@ -1,4 +1,4 @@
-"""Panels of six models whose tokens differ in number and kind, and the progress that covers no title."""
+"""What is seen of a model before it is loaded, and of six models whose tokens differ in number and kind."""
 
 from playwright.sync_api import expect
 
@@ -10,6 +10,20 @@ SIX = (
     "timm:swin_tiny_patch4_window7_224@random:0",
     "timm:resnet18@random:0",
 )
+LOADS_FOR_SECONDS = "vit-b16-in1k"
+
+WATCH = """(name) => { const panels = (root) => [...root.querySelectorAll("*")].flatMap((e) =>
+    [...(e.matches("figure[data-state]") ? [e] : []), ...(e.shadowRoot ? panels(e.shadowRoot) : [])]);
+  window.seen = null;
+  window.addEventListener("pointerdown", () => {
+    const clicked = performance.now();
+    const look = () => {
+      const panel = panels(document).find((p) => p.querySelector(".name").textContent.includes(name));
+      if (panel) window.seen = [panel.dataset.state, performance.now() - clicked]; else requestAnimationFrame(look);
+    };
+    look();
+  }, { capture: true, once: true }); }"""
+"""From the next press of the pointer on, look in every frame for a model's panel: its first state, and when."""
 
 
 def test_six_models_of_different_tokens_have_a_map_each_or_a_reason(visit):
@@ -25,6 +39,23 @@ def test_six_models_of_different_tokens_have_a_map_each_or_a_reason(visit):
         else:
             expect(panel.locator(".message")).to_contain_text("no attention")
     assert page.locator(".frame:not(.compact) figure[data-state=ready]").count() == len(SIX)  # and the image
+
+
+def test_a_chosen_model_has_its_panel_before_it_is_loaded(visit, page, settled):
+    visit("/?model=timm:test_vit@random:0&image=photo:coffee")
+    for seed in range(3):
+        adding = page.get_by_role("combobox", name="Add a model")
+        adding.fill(LOADS_FOR_SECONDS)
+        adding.press("Enter")
+        page.get_by_text("Random weights", exact=True).click()
+        page.get_by_label("Seed of the random weights").fill(str(seed))
+        page.get_by_label("Seed of the random weights").press("Enter")
+        settled(page)
+        page.evaluate(WATCH, f"ViT-B/16, untrained (seed {seed})")
+        page.get_by_role("button", name="Add", exact=True).click()
+        page.wait_for_function("window.seen")
+        assert page.evaluate("window.seen")[0] == "waiting"
+        settled(page)
 
 
 TOUCH = """() => { const title = document.createRange(), bar = document.querySelector(".st-key-progress");
@@ -47,4 +78,3 @@ def test_the_progress_covers_no_title(visit, page, server):
         assert (ground, edge) == ("rgb(255, 255, 255)", "1px"), "what lies under it does not shine through"
         assert not page.evaluate(TOUCH), f"the title is covered at {width} px"
     page.get_by_role("button", name="Stop", exact=True).click()
-    expect(page.locator(".st-key-progress [data-testid=stProgress]")).to_have_count(0)
