@@ -9,16 +9,20 @@ from dashboard.compute import asking, results
 from dashboard.compute.asking import Outcome, visitor
 from dashboard.compute.jobs import Job
 from dashboard.compute.requests import Request
+from dashboard.draw.frame import themed
 from dashboard.draw.palette import number
 
 STAGES = {"": "starting", "download": "downloading weights", "build": "loading"}
 POLL = 0.4
 REDRAW = 0.8
 _STYLE = """<style>
-.st-key-progress { position: fixed; top: 4rem; right: 2.5rem; width: min(26rem, 40vw); z-index: 99; gap: 0;
-  padding: 0.25rem 0.9rem 0.6rem; border: 1px solid var(--st-border-color); border-radius: 0.375rem;
-  background: var(--st-background-color); box-shadow: 0 2px 8px rgb(0 0 0 / 12%) }
+.st-key-progress { position: fixed; top: 3.6rem; right: 2.5rem; width: min(40rem, 55vw); z-index: 99; gap: 0;
+  padding: 0 0.9rem 0.4rem; border: 1px solid BORDER; border-radius: 0.375rem;
+  background: GROUND; box-shadow: 0 2px 8px rgb(0 0 0 / 12%) }
 .st-key-progress:not(:has([data-testid=stProgress])) { display: none }
+@media (min-width: 641px) {
+  .st-key-progress [data-testid=stProgress] p { white-space: nowrap; overflow: hidden; text-overflow: ellipsis }
+}
 @media (max-width: 640px) { .st-key-progress { top: auto; bottom: 0.75rem; right: 1rem; width: calc(100vw - 2rem) } }
 </style>"""
 EASY_CROWD = 5
@@ -28,7 +32,7 @@ EASY_CROWD = 5
 def show(outcome: Outcome, *, part: str = "") -> None:
     """Say how far the work is, with a way to stop it, or to try again what failed; nothing when all is there.
 
-    It lies over the corner beside the title, so that it is seen wherever one has scrolled and nothing moves when it
+    It lies over the corner above the title, so that it is seen wherever one has scrolled and nothing moves when it
     goes; a part's progress stands in the part.
 
     Args:
@@ -40,7 +44,7 @@ def show(outcome: Outcome, *, part: str = "") -> None:
         crowd = results.store().jobs.visitors()
         phases = [asking.phase(job) for job in outcome.jobs]
         with st.container(key=f"progress{suffix}"):
-            st.html(_STYLE)
+            st.html(_STYLE.replace("GROUND", themed("backgroundColor")).replace("BORDER", themed("borderColor")))
             polled = st.fragment(_live, run_every=POLL * max(1.0, crowd / EASY_CROWD))
             polled(outcome, suffix, phases, time.monotonic())
     elif outcome.failures:

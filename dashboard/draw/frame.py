@@ -36,8 +36,12 @@ _STYLE = """<style>
 }
 [data-testid=stMainBlockContainer] h1 { padding-bottom: 0.5rem }
 [data-testid=stCaptionContainer] { color: inherit; opacity: 0.8 }
+[data-testid=stBaseButton-primary] { color: GROUND }
 [data-testid=stMainBlockContainer] { max-width: 1560px; padding-left: 2.5rem; padding-right: 2.5rem }
-@media (max-width: 640px) { [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem } }
+@media (max-width: 640px) {
+  [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem }
+  [data-testid=stButtonGroup] :has(> button) { flex-wrap: wrap }
+}
 </style>"""
 
 
@@ -58,9 +62,15 @@ class Help:
     formula_label: str = "Formula"
 
 
+def themed(colour: str) -> str:
+    """A colour of the theme in use, as CSS: ``backgroundColor``, ``borderColor``; components have it as a variable."""
+    light, dark = (st.get_option(f"theme.{scheme}.{colour}") for scheme in ("light", "dark"))
+    return f"light-dark({light}, {dark})"
+
+
 def header(question: str, subtitle: str = "") -> None:
     """Draw the page's question as its title."""
-    st.html(_STYLE)
+    st.html(_STYLE.replace("GROUND", themed("backgroundColor")))
     st.title(question, anchor=False)
     if subtitle:
         st.caption(subtitle)

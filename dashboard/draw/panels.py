@@ -302,8 +302,7 @@ def described(panel: Panel, picture: str, shared: Scale | None, look: Look) -> d
     """What the browser is sent of a panel."""
     width, height = gallery.load(picture).size
     state: Literal["ready", "waiting", "message"] = "waiting" if panel.waiting else "message"
-    what = panel.message or f"Map of {panel.name} over {gallery.title(picture)}"
-    entry = _entry(panel.name, panel.colour, panel.note, what, height / width)
+    entry = _entry(panel.name, panel.colour, panel.note, _said(panel, picture), height / width)
     entry["message"] = panel.message
     if panel.geometry is not None:
         left, top, right, bottom = panel.geometry.box
@@ -331,6 +330,15 @@ def described(panel: Panel, picture: str, shared: Scale | None, look: Look) -> d
         return entry | {"map": png_uri(veil), "exact": True}
     picture_of = head_maps.smooth(values) if look.smooth else values
     return entry | {"map": png_uri(scale.colours(picture_of, flat=look.flat)), "grey": True}
+
+
+def _said(panel: Panel, picture: str) -> str:
+    """What a panel shows, for those who do not see it: the model, the image, and which layer, head and query it is."""
+    if panel.message:
+        return f"{panel.name}: {panel.message}"
+    shown = "Map" if panel.drawable else "No map yet"
+    of = f"{shown} of {panel.name} over {gallery.title(picture)}"
+    return f"{of}: {panel.note}" if panel.note else of
 
 
 def png_uri(pixels: np.ndarray) -> str:

@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]  # fmt: skip
+PATIENCE = 240_000
+"""Milliseconds in which a page rests at last: the first one waits for all imports, however busy the machine is."""
 QUIET = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
@@ -82,11 +84,11 @@ def visit(page, server):
 
 def wait_until_settled(page):
     """Wait until the script rests and nothing is being computed."""
-    page.wait_for_selector(QUIET, timeout=60_000)
+    page.wait_for_selector(QUIET, timeout=PATIENCE)
     page.wait_for_function(
         """() => !document.querySelector('[data-testid=stSkeleton], [class*=st-key-stop]')
         && document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'""",
-        timeout=60_000,
+        timeout=PATIENCE,
     )
 
 

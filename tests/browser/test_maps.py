@@ -57,17 +57,17 @@ def test_the_pointer_marks_the_place_in_every_row_and_on_the_images_and_nothing_
 
 def test_one_switch_draws_the_colours_alone_and_the_link_keeps_it(visit, settled):
     page = visit(TWO_ROWS)
-    over = page.locator("img.map").first.get_attribute("src")
+    over = page.locator("img.map:visible").first.get_attribute("src")
     ramp = page.locator(".shared .ramp:visible").get_attribute("style")
     page.get_by_text("Flat maps").click()
     page.wait_for_url(re.compile("flat=yes"))
     settled(page)
-    expect(page.locator("img.map").first).not_to_have_attribute("src", over)
+    expect(page.locator("img.map:visible").first).not_to_have_attribute("src", over)
     assert page.locator(".shared .ramp:visible").get_attribute("style") != ramp
     page.get_by_text("Flat maps").click()
     page.wait_for_url(lambda url: "flat" not in parse_qs(urlparse(url).query))
     settled(page)
-    expect(page.locator("img.map").first).to_have_attribute("src", over)
+    expect(page.locator("img.map:visible").first).to_have_attribute("src", over)
 
 
 @pytest.mark.parametrize("path", ["/", "/rollout", "/token-norms", "/heads", "/sanity"])

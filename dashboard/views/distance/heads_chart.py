@@ -22,6 +22,8 @@ GROUP, STRIP = 0.78, 0.82
 """How much of the space of a layer its models take, and of the space of a model its heads."""
 ROOM = 0.09
 """Room beside the last layer, where the dashed lines are named, in widths of the chart."""
+ABREAST = "max(2, floor(width / 220))"
+"""Names of the legend beside each other, as Vega counts them: no more than the chart is wide."""
 GREY = "#8a8f98"
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 SHAPES = {"x": "cross", "star": "wedge"}
@@ -107,7 +109,7 @@ def _axes(datasets: Datasets, colours: Mapping[str, str], ends: tuple[float, flo
     relative, deepest, names = len(depths) > 1, max(depths), list(datasets)
     start, end = (-0.5 / deepest, 1 + 0.5 / deepest) if relative else (0.5, deepest + 0.5)
     ticks = np.linspace(0, 1, 5) if relative else np.arange(1, deepest + 1, 1 if deepest <= 16 else 2)
-    legend = alt.Legend(orient="top", labelLimit=300, symbolSize=110, symbolOpacity=1)
+    legend = alt.Legend(orient="top", labelLimit=300, symbolSize=110, symbolOpacity=1, columns=alt.ExprRef(ABREAST))
     marks = [models.mark(colours[name]) for name in names]
     shapes = [SHAPES.get(mark, mark) for mark in marks]
     return _Axes(
@@ -164,7 +166,7 @@ def _uniform(datasets: Datasets, colours: Mapping[str, str], axes: _Axes) -> lis
         value = pd.DataFrame({"value": [float(datasets[names[0]]["uniform_distance"])]})
         base = alt.Chart(value).encode(y=axes.y("value:Q"))
         drawn.append(base.mark_rule(strokeDash=[6, 4], strokeWidth=1.5, color=colour))
-        label = base.mark_text(text=f"uniform: {text}", color=colour, align="right", dx=-4, dy=-8, fontSize=13)
+        label = base.mark_text(text=f"uniform: {text}", color=colour, align="right", dx=-4, dy=-8, fontSize=14)
         drawn.append(label.encode(x=alt.value("width")))
     return drawn
 

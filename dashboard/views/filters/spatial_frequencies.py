@@ -119,7 +119,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go
             hovertemplate=f"{name}<br>%{{x:.3f}} cycles per pixel: %{{y:.3f}} times the mean, "
             "over %{customdata} frequencies<extra></extra>",
         )
-    drawn.update_xaxes(title="radial frequency (cycles per pixel of the model's input)", range=[-0.01, EDGE + 0.01])
+    drawn.update_xaxes(title="radial frequency (cycles per pixel)", range=[-0.01, EDGE + 0.01])
     drawn.update_yaxes(title="amplitude (times its mean)", range=[0.95 * min(everything), 1.05 * max(everything)])
     return drawn.update_layout(height=360, showlegend=True)
 

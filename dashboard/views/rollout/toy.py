@@ -137,7 +137,7 @@ def html(matrices: Sequence[Matrix]) -> str:
 
 def _table(matrix: Matrix) -> str:
     names = TOKENS if matrix.tokens else ()
-    rows = ["<tr><th></th>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"] if names else []
+    rows = ["<tr><td></td>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"] if names else []
     colours = palette.colours(matrix.values, 0.0, 1.0)
     for i, values in enumerate(matrix.values):
         cells = "".join(_cell(value, colours[i, j]) for j, value in enumerate(values))
