@@ -1,6 +1,6 @@
 """The charts of a page as SVG for a slide, drawn by Vega without a browser. Pure."""
 
-from typing import Any
+from typing import Any, cast
 
 import altair as alt
 import numpy as np
@@ -105,7 +105,7 @@ def _layer(figure: go.Figure, axes: tuple[str, str], named: dict[str, Any], *, r
         base = alt.Chart(pd.DataFrame({"x": [shape.x0], "y": [shape.y0]}))
         rule = base.mark_rule(color=shape.line.color or GREY, strokeDash=DASHES.get(shape.line.dash, [1, 0]))
         layers.append(rule.encode(y=y) if level else rule.encode(x=x))
-    return alt.layer(*layers)
+    return cast(alt.LayerChart, alt.layer(*layers))
 
 
 def _series(trace: go.Scatter, x: alt.X, y: alt.Y, colour: Any) -> list[alt.Chart]:

@@ -75,8 +75,8 @@ def rows_svg(
     if scale and shared:
         parts.append(bar(scale, MARGIN, top, flat=look.flat))
     if legend:
-        top, entries = _legend(legend, top, across)
-        parts += entries
+        top, keys = _legend(legend, top, across)
+        parts += keys
     lines = wrap(plain(caption), letters)
     top += BAR - 14 if shared or legend else 20
     for k, line in enumerate(lines):
@@ -159,10 +159,10 @@ def _picture(panel: Panel | None, picture: str, shared: Scale | None, look: Look
         return f"{photo}/>"
     scale = panel.scale or shared
     if panel.geometry is None or (panel.rgba is None and (panel.values is None or scale is None)):
-        lines, size = wrap(panel.message or "no map", 34), width * TEXT / WIDTH
-        first = height / 2 - (len(lines) - 1) / 2 * 1.3 * size
+        lines, letter = wrap(panel.message or "no map", 34), width * TEXT / WIDTH
+        first = height / 2 - (len(lines) - 1) / 2 * 1.3 * letter
         return f"{photo} opacity='0.15'/>" + "".join(
-            f"<text x='{width / 2}' y='{first + 1.3 * size * k:.1f}' font-size='{size:.1f}' text-anchor='middle'>"
+            f"<text x='{width / 2}' y='{first + 1.3 * letter * k:.1f}' font-size='{letter:.1f}' text-anchor='middle'>"
             f"{escape(line)}</text>"
             for k, line in enumerate(lines)
         )
