@@ -29,7 +29,7 @@ def draw(scored: Mapping[str, Scores], outcome: Outcome, asked: Selection) -> No
             shares = {
                 name: st.column_config.NumberColumn(format="%.3f") for name in rows.select_dtypes("float").columns
             }
-            st.dataframe(rows, hide_index=True, column_config=shares)
+            st.dataframe(rows, hide_index=True, column_config=shares, placeholder="–")
     if ranks.open:
         with ranks:
             drawn = object_scores.ranking(scored, outcome.colours)
