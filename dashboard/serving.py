@@ -1,7 +1,7 @@
 """What stands before Streamlit: which names the server answers to, and the headers of its answers."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
 
 import streamlit as st
@@ -9,6 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnected
 
 from dashboard import starting
 
@@ -67,4 +68,5 @@ class Headers:
                     headers.setdefault(name, value)
             await send(message)
 
-        await self.app(scope, receive, with_headers)
+        with suppress(WebSocketDisconnected):  # a browser that left while the server was closing its connection
+            await self.app(scope, receive, with_headers)

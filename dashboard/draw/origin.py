@@ -10,7 +10,7 @@ from functools import cache
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 
@@ -66,7 +66,10 @@ def of_page(models: tuple[str, ...] = ()) -> Origin:
     chosen = {name: list(values) for name in link.NAMES if (values := link.get(name))}
     shown = {name: list(values) for name, values in link.shown().items()}
     query = urlencode({**chosen, **shown, **bound}, doseq=True, safe=":@/")
-    return Origin(models, f"{st.context.url or ''}{'?' if query else ''}{query}")
+    address = st.context.url or ""
+    if address and not urlsplit(address).path:
+        address += "/"
+    return Origin(models, f"{address}{'?' if query else ''}{query}")
 
 
 def signed(document: str, origin: Origin) -> str:

@@ -104,10 +104,10 @@ RECIPES: dict[str, TrainConfig] = {
     "scenes-vit-mae": TrainConfig(
         objective="mae",
         architecture="scenes_vit",
-        stages=(Stage(20_000, 112, (0.0, 1.0)), Stage(80_000, 112)),
+        stages=(Stage(32_000, 56, (0.0, 1.0)), Stage(38_400, 112)),
         batch_size=32,
         lr=4e-3,
-        positions="sincos",
+        positions="near",
         **_MUON,
     ),
     "scenes-deit-distilled": TrainConfig(

@@ -1,10 +1,13 @@
 """Attention distance as a person uses it: the full range, the file of the chart, a picture instead of a set."""
 
+import io
 import re
 from urllib.parse import parse_qs, urlparse
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from dashboard.draw import export
@@ -68,7 +71,8 @@ def test_the_file_is_the_chart_of_the_page(opened, settled):
         assert set(drawn["texts"]) <= set(texts), "names, ticks and the dashed line of the page are all in the file"
         assert drawn["marks"] == 2 * 6 * 4
         assert (lowest(drawn["texts"]) == 0) == full
-        assert saved(page, "PNG") == export.png(svg)
+        picture, drawn_anew = (Image.open(io.BytesIO(file)) for file in (saved(page, "PNG"), export.png(svg)))
+        assert np.array_equal(np.asarray(picture), np.asarray(drawn_anew))
 
 
 def test_a_clicked_head_shows_its_map(opened, settled):

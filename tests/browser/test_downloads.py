@@ -12,7 +12,7 @@ from dashboard import navigation
 
 MODELS = "model=timm:test_vit@random:0&model=timm:test_vit2@random:0"
 SMALLEST = "&image=scene:0&image=scene:1&set=chosen"
-OWN = {"cka": "&set=chosen", "heads": "&query=patch&at=0.5,0.4"}
+OWN = {"cka": "&image=scene:2&image=scene:3", "heads": "&query=patch&at=0.5,0.4"}
 """What a page is opened with beside the models and two scenes."""
 WITHOUT = {"zoo": "a table that saves itself", "glossary": "words", "digits": "nothing before a training"}
 COUNTED = ("layer", "layer_a", "layer_b", "head", "row", "column", "query_row", "query_column", "rank")
@@ -33,7 +33,7 @@ def texts_of(svg):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_all_files_of_a_page_can_be_saved_and_opened(visit, server, name):
-    page = visit(f"/{name}?{MODELS}{SMALLEST}{OWN.get(name, '')}")
+    page = visit(f"/{'' if name == 'compare' else name}?{MODELS}{SMALLEST}{OWN.get(name, '')}")
     svg, png, csv = (pressed(page, kind) for kind in ("SVG", "PNG", "CSV"))
 
     root, texts = ET.fromstring(svg), texts_of(svg)

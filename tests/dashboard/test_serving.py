@@ -1,5 +1,6 @@
 """The real server: whom it answers, with which headers, and what its first visitors see."""
 
+import asyncio
 import socket
 import urllib.error
 import urllib.request
@@ -7,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from starlette.websockets import WebSocketDisconnected
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.web.server.starlette.starlette_app_utils import generate_xsrf_token_string
@@ -134,3 +136,12 @@ def test_a_visitor_is_a_tab_of_a_browser_at_an_address():
     assert visitors.browser("10.0.0.1/abc/tab") == "10.0.0.1/abc"
     assert visitors.address("10.0.0.1/abc/tab") == "10.0.0.1"
     assert visitors.browser("one") == visitors.address("one") == "one"
+
+
+def test_a_browser_that_leaves_while_it_is_let_go_is_no_fault():
+    """Streamlit closes a connection that the browser closed in the same moment; the log is not to fill with that."""
+
+    async def closing(*_):
+        raise WebSocketDisconnected("it left")
+
+    asyncio.run(serving.Headers(closing)({"type": "websocket"}, None, None))
