@@ -8,6 +8,7 @@ what was chosen since, and counts for nothing.
 """
 
 import math
+import time
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -19,7 +20,10 @@ NAMES = (
 TEXTS = ("search",)
 """Widgets bound to the link that take any text; the values of all others are numbers or choices."""
 MOST_CHARACTERS = 200
-_CHOSEN, _SHOWN, _NOTES, _ARRIVED = "chosen", "shown by itself", "notes", "arrived"
+TOLD = 1.0
+"""Seconds after which the browser knows the address that was published: another one is one it went back to. Streamlit's
+own mark of that is lost where another message of the page comes at the same time."""
+_CHOSEN, _SHOWN, _NOTES, _ARRIVED, _PUBLISHED = "chosen", "shown by itself", "notes", "arrived", "published"
 
 
 def begin() -> None:
@@ -27,8 +31,11 @@ def begin() -> None:
     state = st.session_state
     linked = {name: tuple(values) for name in NAMES if (values := st.query_params.get_all(name))}
     context = get_script_run_ctx()
-    if _CHOSEN in state and context is not None and context.is_history_navigation:
-        state[_CHOSEN] = linked
+    if _CHOSEN in state and context is not None:
+        page, published, at = state.get(_PUBLISHED, ("", linked, 0.0))
+        elsewhere = page == context.page_script_hash and linked != published and time.monotonic() - at > TOLD
+        if context.is_history_navigation or elsewhere:
+            state[_CHOSEN] = linked
     _take_out_impossible()
     if _CHOSEN not in state:
         state[_CHOSEN] = linked
@@ -69,9 +76,15 @@ def _finite(value: str) -> bool:
 
 def publish() -> None:
     """Write what is chosen into the link, and note which of the link's other values were not possible."""
-    chosen: dict[str, tuple[str, ...]] = st.session_state[_CHOSEN]
+    state = st.session_state
+    chosen: dict[str, tuple[str, ...]] = state[_CHOSEN]
     wanted = {name: list(chosen.get(name, ())) for name in NAMES}
     changed = {name: values for name, values in wanted.items() if st.query_params.get_all(name) != values}
+    context = get_script_run_ctx()
+    page = context.page_script_hash if context is not None else ""
+    told = {name: tuple(values) for name, values in wanted.items() if values}
+    if state.get(_PUBLISHED, ("", {}, 0.0))[:2] != (page, told):
+        state[_PUBLISHED] = (page, told, time.monotonic())
     if changed:
         st.query_params.update(changed)  # at once, as every message is an address of its own; no value takes a name out
     for name, values in st.session_state.pop(_ARRIVED, {}).items():
