@@ -13,6 +13,9 @@ Features = Literal["cls", "mean"]
 
 WEIGHTS = Path(__file__).parent / "weights"
 
+DECODER = "decoder.safetensors"
+"""Name of a masked autoencoder's decoder beside its weights."""
+
 
 @dataclass(frozen=True)
 class CatalogEntry:
@@ -73,7 +76,7 @@ class CatalogEntry:
     @property
     def decoder(self) -> Path | None:
         """The weights of a shipped masked autoencoder's decoder; None where there are none."""
-        path = self.folder / "decoder.safetensors"
+        path = self.folder / DECODER
         return path if path.is_file() else None
 
     def snapshots(self) -> dict[int, Path]:
