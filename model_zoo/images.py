@@ -106,5 +106,5 @@ def _scenes(text: str) -> Iterator[_Found]:
     scenes = Scenes()  # the held-out ones
     for index in range(int(count)):
         name = f"scene-{index:06d}"
-        exact = partial(scenes.mask, index), None, partial(scenes.label, index)
-        yield _Found(ImageSource(name, partial(scenes.image, index), *exact), name)
+        mask, label = partial(scenes.mask, index), partial(scenes.label, index)
+        yield _Found(ImageSource(name, partial(scenes.image, index), mask, label=label), name)

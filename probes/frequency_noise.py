@@ -114,8 +114,8 @@ class FrequencyNoise(Probe):
         found = np.full((len(seen.images), len(MEASURED), self.frequencies), np.nan)
         for place, f in enumerate(self.axis):
             noise = ring_noise.banded(spectra, size, float(f), width=self.width, power=self.power)
-            noise = torch.from_numpy(self.epsilon * noise / deviation).to(seen.inputs)
-            features, noisy = _answered(adapter, seen.inputs + noise)
+            added = torch.from_numpy(self.epsilon * noise / deviation).to(seen.inputs)
+            features, noisy = _answered(adapter, seen.inputs + added)
             found[:, 0, place] = F.cosine_similarity(clean.double(), features.double(), dim=-1).cpu().numpy()
             if state.spec.classes:
                 found[:, 1, place] = noisy == answer
