@@ -23,12 +23,15 @@ class ImageSource:
         open: gives the RGB picture.
         mask: gives the true object mask, boolean (height, width) in the picture's pixels; None where there is none.
         path: the file it is read from; None for what is drawn or held in memory.
+        label: gives the name of its class; None where none is known. Of a file it is the folder that it lies in, if
+            that is part of its name.
     """
 
     name: str
     open: Callable[[], Image.Image]
     mask: Callable[[], np.ndarray] | None = None
     path: Path | None = None
+    label: Callable[[], str] | None = None
 
 
 def sources(paths: Sequence[str | Path], limit: int | None = None) -> list[ImageSource]:
@@ -88,7 +91,9 @@ def _expand(path: str | Path) -> Iterator[_Found]:
 
 
 def _file(path: Path, name: str) -> _Found:
-    return _Found(ImageSource(printable(name), partial(open_image, path), path=path), printable(str(path)))
+    folder = Path(name).parent.name
+    label = partial(str, printable(folder)) if folder else None
+    return _Found(ImageSource(printable(name), partial(open_image, path), path=path, label=label), printable(str(path)))
 
 
 def _scenes(text: str) -> Iterator[_Found]:
@@ -101,4 +106,5 @@ def _scenes(text: str) -> Iterator[_Found]:
     scenes = Scenes()  # the held-out ones
     for index in range(int(count)):
         name = f"scene-{index:06d}"
-        yield _Found(ImageSource(name, partial(scenes.image, index), partial(scenes.mask, index)), name)
+        mask, label = partial(scenes.mask, index), partial(scenes.label, index)
+        yield _Found(ImageSource(name, partial(scenes.image, index), mask, label=label), name)

@@ -8,6 +8,18 @@ from torch import nn
 
 Kind = Literal["global", "window", "class", "pool"]
 
+AFTER_ATTENTION = {
+    "Block": "norm2",
+    "EvaBlock": "norm2",
+    "LayerScaleBlock": "norm2",
+    "SwinTransformerBlock": "norm2",
+    "ResPostBlock": "mlp",
+    "EvaBlockPostNorm": "mlp",
+    "SwinTransformerV2Block": "mlp",
+    "ParallelThingsBlock": "ffns.0",
+}
+"""Blocks that add their attention before their MLP begins, and the submodule that is given the stream in between."""
+
 
 @dataclass(frozen=True)
 class AttentionLayer:
@@ -188,6 +200,13 @@ def _blocks(model: Any) -> list[tuple[str, nn.Module]]:
     return [(f"{path}.{i}", block) for path, stage in stages for i, block in enumerate(stage)]
 
 
+def _merges_before(model: nn.Module, path: str) -> bool:
+    """Whether a block is the first of a stage that begins by merging patches (Swin)."""
+    stage = path.rpartition(".blocks.")[0]
+    merging = getattr(model.get_submodule(stage), "downsample", None) if stage and path.endswith(".blocks.0") else None
+    return isinstance(merging, nn.Module) and not isinstance(merging, nn.Identity)
+
+
 def _taps(model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, grid: tuple[int, int]) -> dict[str, Tap]:
     blocks = _blocks(model)
     last = getattr(model, "output_fmt", "NCHW") == "NHWC"
@@ -207,6 +226,10 @@ def _taps(model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, gri
             windowed = type(inner).__name__ == "WindowAttention"
             if inner is not None and not windowed:
                 taps[f"{point}.{index}"] = tap(f"{path}.{child}", "out", path)
+        if between := AFTER_ATTENTION.get(type(block).__name__):
+            taps[f"resid_mid.{index}"] = tap(f"{path}.{between}", "in", path)
+        if _merges_before(model, path):
+            taps[f"resid_pre.{index}"] = tap(path, "in", path)
     if blocks and isinstance(getattr(model, "norm", None), nn.Module):
         taps["norm"] = Tap("norm", "out", prefix, grid, last)
     for index, layer in enumerate(layers):

@@ -67,6 +67,7 @@ class Batch:
         originals: the pictures before preprocessing; of some runs only their sizes are left.
         masks: gives each picture's true object mask where it has one, see `model_zoo.images.ImageSource`; empty where
             none has.
+        labels: gives the name of each picture's class where one is known; empty where none is.
     """
 
     adapter: Adapter
@@ -74,6 +75,7 @@ class Batch:
     inputs: Tensor
     originals: Sequence[HasSize]
     masks: Sequence[Callable[[], np.ndarray] | None] = ()
+    labels: Sequence[Callable[[], str] | None] = ()
 
     @property
     def geometries(self) -> list[Geometry]:

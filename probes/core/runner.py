@@ -135,7 +135,8 @@ class _Ready:
 
     def of(self, label: str, adapter: Adapter, images: range) -> Batch:
         masks = [source.mask for source in self.sources]
-        return Batch(adapter, images, same_device(adapter, self.inputs[label]), self.originals, masks)
+        labels = [source.label for source in self.sources]
+        return Batch(adapter, images, same_device(adapter, self.inputs[label]), self.originals, masks, labels)
 
 
 def _batches(models: Mapping[str, Adapter], images: Sequence[ImageSource], size: int) -> Iterator[_Ready]:
