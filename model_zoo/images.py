@@ -23,19 +23,22 @@ class ImageSource:
         open: gives the RGB picture.
         mask: gives the true object mask, boolean (height, width) in the picture's pixels; None where there is none.
         path: the file it is read from; None for what is drawn or held in memory.
+        label: gives the name of the class it is of; None where none is known.
     """
 
     name: str
     open: Callable[[], Image.Image]
     mask: Callable[[], np.ndarray] | None = None
     path: Path | None = None
+    label: Callable[[], str] | None = None
 
 
 def sources(paths: Sequence[str | Path], limit: int | None = None) -> list[ImageSource]:
     """Name the images behind paths, without opening them.
 
     An image of a folder is named by its path in the folder, another by its file's name; where two would have one name,
-    both have their whole path. Control characters in names are escaped.
+    both have their whole path. Control characters in names are escaped. In a folder of folders each image is labelled
+    by the folder it lies in.
 
     Args:
         paths: image files, folders (searched recursively, in sorted order) or ``scenes:N`` (N procedural held-out
@@ -80,15 +83,16 @@ def _expand(path: str | Path) -> Iterator[_Found]:
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not files:
             raise ImageError(f"The folder {shown} holds no image ({', '.join(sorted(SUFFIXES))}).")
-        yield from (_file(p, str(p.relative_to(path))) for p in files)
+        yield from (_file(p, str(p.relative_to(path)), p.relative_to(path).parent.name) for p in files)
     elif path.is_file():
         yield _file(path, path.name)
     else:
         raise ImageError(f"{shown} is neither an image file nor a folder; give a file, a folder or scenes:N.")
 
 
-def _file(path: Path, name: str) -> _Found:
-    return _Found(ImageSource(printable(name), partial(open_image, path), path=path), printable(str(path)))
+def _file(path: Path, name: str, label: str = "") -> _Found:
+    known = partial(str, label) if label else None
+    return _Found(ImageSource(printable(name), partial(open_image, path), path=path, label=known), printable(str(path)))
 
 
 def _scenes(text: str) -> Iterator[_Found]:
@@ -101,4 +105,7 @@ def _scenes(text: str) -> Iterator[_Found]:
     scenes = Scenes()  # the held-out ones
     for index in range(int(count)):
         name = f"scene-{index:06d}"
-        yield _Found(ImageSource(name, partial(scenes.image, index), partial(scenes.mask, index)), name)
+        source = ImageSource(
+            name, partial(scenes.image, index), partial(scenes.mask, index), label=partial(scenes.label, index)
+        )
+        yield _Found(source, name)

@@ -186,8 +186,9 @@ class _Folding:
                 stacked[name] = same_device(adapter, torch.stack([one.inputs[name] for one in opened]))
             pictures = [one.picture for one in opened if one.picture is not None]
             masks = [self.asked.images[one.place].mask for one in opened]
+            labels = [self.asked.images[one.place].label for one in opened]
             with torch.inference_mode(), autocast(adapter, self.asked.dtypes[label]):
-                self.folds[label].take(Batch(adapter, images, stacked[name], pictures, masks))
+                self.folds[label].take(Batch(adapter, images, stacked[name], pictures, masks, labels))
         for name, probe in self.asked.probes.items():
             if isinstance(probe, PairProbe):
                 self._compare(name, probe)
