@@ -239,8 +239,12 @@ def _photo_size(name: str) -> tuple[int, int]:
 
 def source(identity: str) -> ImageSource:
     """The picture as the probes take it."""
-    exact = partial(mask, identity) if identity.startswith("scene:") else None
-    return ImageSource(identity, partial(load, identity), exact)
+    if not identity.startswith("scene:"):
+        return ImageSource(identity, partial(load, identity))
+    from model_zoo.scenes import Scenes
+
+    known = partial(Scenes().label, int(identity.removeprefix("scene:")))
+    return ImageSource(identity, partial(load, identity), partial(mask, identity), label=known)
 
 
 @remember(MASK_BYTES)
