@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from model_zoo.catalog import CATALOG, Features
 from model_zoo.labels import class_names
-from model_zoo.layout import AttentionLayer, Layout, describe
+from model_zoo.layout import AttentionLayer, Block, Layout, describe
 from model_zoo.mae import Decoder
 from model_zoo.reference import ModelReference
 
@@ -41,6 +41,8 @@ class ModelSpec:
         features: the vector that stands for an image: ``cls``, or ``mean`` over the patches. The catalog says so, and
             of other models the pooling of timm's classifier.
         reconstructs: whether the decoder of a masked autoencoder is kept with it.
+        blocks: the residual blocks in the order they run, then attention that pools what they give; empty where a
+            block's branches are not known.
     """
 
     name: str
@@ -55,6 +57,7 @@ class ModelSpec:
     labels: tuple[str, ...] = field(default=(), repr=False)
     features: Features = "cls"
     reconstructs: bool = False
+    blocks: tuple[Block, ...] = field(default=(), repr=False)
 
     @property
     def is_transformer(self) -> bool:
@@ -154,6 +157,7 @@ class Adapter:
             labels=class_names(self.module),
             features=_features(self.module, self.reference, layout.prefix),
             reconstructs=self.decoder is not None,
+            blocks=layout.blocks,
         )
 
     @property

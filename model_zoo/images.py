@@ -38,7 +38,8 @@ def sources(paths: Sequence[str | Path], limit: int | None = None) -> list[Image
     """Name the images behind paths, without opening them.
 
     An image of a folder is named by its path in the folder, another by its file's name; where two would have one name,
-    both have their whole path. Control characters in names are escaped.
+    both have their whole path. Control characters in names are escaped. In a folder of folders each image is labelled
+    by the folder it lies in.
 
     Args:
         paths: image files, folders (searched recursively, in sorted order) or ``scenes:N`` (N procedural held-out

@@ -97,6 +97,24 @@ class Tap:
 
 
 @dataclass(frozen=True)
+class Block:
+    """One residual block, or attention that pools what the last block gave, as a lesion sees it.
+
+    Attributes:
+        name: module path.
+        branches: what the block adds to the residual stream, one part after the other: name of the part
+            (``attention`` and ``mlp``; of a residual convolution ``block``) and path of the module that gives it.
+        heads: attention heads whose outputs lie side by side before they are projected; 0 where they do not.
+        projection: path of the module that projects them.
+    """
+
+    name: str
+    branches: tuple[tuple[str, str], ...] = ()
+    heads: int = 0
+    projection: str = ""
+
+
+@dataclass(frozen=True)
 class Layout:
     """What `describe` finds; see `model_zoo.adapter.ModelSpec` for the fields."""
 
@@ -106,6 +124,7 @@ class Layout:
     layers: tuple[AttentionLayer, ...]
     taps: dict[str, Tap]
     no_attention: str | None
+    blocks: tuple[Block, ...] = ()
 
 
 def describe(model: nn.Module, input_size: tuple[int, int]) -> Layout:
@@ -119,7 +138,8 @@ def describe(model: nn.Module, input_size: tuple[int, int]) -> Layout:
     prefix = _prefix(model)
     layers = tuple(_attention_layers(model, grid, prefix))
     reason = None if layers else _no_attention(model)
-    return Layout(patch, grid, prefix, layers, _taps(model, layers, len(prefix), grid), reason)
+    taps = _taps(model, layers, len(prefix), grid)
+    return Layout(patch, grid, prefix, layers, taps, reason, _separable(model, layers))
 
 
 def _no_attention(model: nn.Module) -> str:
@@ -205,6 +225,41 @@ def _merges_before(model: nn.Module, path: str) -> bool:
     stage = path.rpartition(".blocks.")[0]
     merging = getattr(model.get_submodule(stage), "downsample", None) if stage and path.endswith(".blocks.0") else None
     return isinstance(merging, nn.Module) and not isinstance(merging, nn.Identity)
+
+
+def _separable(model: nn.Module, layers: tuple[AttentionLayer, ...]) -> tuple[Block, ...]:
+    """The blocks with their branches, and attention outside of them; none where a block's branches are not known."""
+    of_block = {layer.name.rpartition(".")[0]: layer for layer in layers}
+    found = []
+    for path, block in _blocks(model):
+        branches = tuple((part, f"{path}.{end}") for part, end in _branches(block))
+        if not branches:
+            return ()
+        found.append(Block(path, branches, *_projection(model, of_block.get(path))))
+    alone = [layer for layer in layers if layer.name.rpartition(".")[0] not in {block.name for block in found}]
+    return (*found, *(Block(layer.name, (), *_projection(model, layer)) for layer in alone)) if found else ()
+
+
+def _branches(block: nn.Module) -> list[tuple[str, str]]:
+    """Parts of a block, and the module whose output is added to the stream, behind layer scale and norms."""
+
+    def last(*names: str) -> str | None:
+        return next((name for name in names if isinstance(getattr(block, name, None), nn.Module)), None)
+
+    if last("attn") and last("mlp"):
+        ends = (("attention", last("drop_path1", "attn")), ("mlp", last("drop_path2", "mlp")))
+        return [(part, end) for part, end in ends if end]
+    end = last("drop_path", "se", "bn3", "bn2")
+    return [("block", end)] if last("conv1") and end else []
+
+
+def _projection(model: nn.Module, layer: AttentionLayer | None) -> tuple[int, str]:
+    """Heads that lie side by side in the input of a projection, and its path."""
+    if layer is None:
+        return 0, ""
+    inner = getattr(model.get_submodule(layer.name), "proj", None)
+    even = isinstance(inner, nn.Linear) and inner.in_features % layer.heads == 0
+    return (layer.heads, f"{layer.name}.proj") if even else (0, "")
 
 
 def _taps(model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, grid: tuple[int, int]) -> dict[str, Tap]:

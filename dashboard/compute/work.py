@@ -15,7 +15,7 @@ import probes
 from dashboard.compute.jobs import Job
 from dashboard.compute.passes import Pass, passes
 from dashboard.compute.requests import Request, Result
-from dashboard.images import gallery
+from dashboard.images import gallery, sets
 from dashboard.state.models import reference
 from model_zoo.adapter import Adapter, Geometry
 from model_zoo.catalog import CATALOG
@@ -103,7 +103,7 @@ def _run(one: Pass, adapters: Mapping[str, Adapter], job: Job) -> dict[Request, 
     names = {key: str(index) for index, key in enumerate(wanted)}
     done = runner.run(
         adapters,
-        [gallery.source(image) for image in one.images],
+        [sets.source(image) for image in one.images],
         {names[key]: probe for key, probe in wanted.items()},
         on_progress=lambda n, of: job.report("computing", n, of),
     )

@@ -68,6 +68,7 @@ class Batch:
         masks: gives each picture's true object mask where it has one, see `model_zoo.images.ImageSource`; empty where
             none has.
         labels: gives the name of each picture's class where one is known; empty where none is.
+        report: to be called in long work with the share of it that is done, 0 to 1; it may raise to cancel.
     """
 
     adapter: Adapter
@@ -76,6 +77,7 @@ class Batch:
     originals: Sequence[HasSize]
     masks: Sequence[Callable[[], np.ndarray] | None] = ()
     labels: Sequence[Callable[[], str] | None] = ()
+    report: Callable[[float], None] = lambda share: None
 
     @property
     def geometries(self) -> list[Geometry]:
