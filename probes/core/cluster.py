@@ -23,7 +23,6 @@ ATTEMPTS = 3
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_gcs_rpc_server_connect_timeout_s": "5",
     "RAY_py_gcs_connect_timeout_s": "5",
 }
@@ -181,7 +180,8 @@ def _join(ray: Any, address: str) -> None:
         _answers(address)
     os.environ |= {"RAY_gcs_server_port_wait_time_s": "1"}  # attempts, each of some 15 s
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        with _silent():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except Exception as error:
         ray.shutdown()
         raise ClusterError(
@@ -203,6 +203,19 @@ def _answers(address: str) -> None:
             f"No Ray cluster answers at RAY_ADDRESS={address} ({why}): start one with `ray start --head`, or unset "
             "RAY_ADDRESS for a cluster on this machine."
         ) from None
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what Ray's own library prints from stderr; no setting does."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,14 +7,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from probes.core import cluster
 from probes.core.command import main
-from probes.core.runs import folder, manifest, measure
+from probes.core.runs import folder, manifest, measure, on_ray
 from probes.core.runs.on_ray import OnRay
+from probes.core.runs.ray_worker import About
 from tests.fuzz import kills
 
 COUNT = 17
@@ -111,15 +113,47 @@ def test_workers_without_ray(images: Path, tmp_path: Path, capsys: pytest.Captur
     refused([*words(images, tmp_path / "out.zarr"), "--ray-workers", "2"], capsys, "add that")
 
 
+class Killer:
+    """Kills the workers that have their models with signal 9 when a shard is given out for the n-th time."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, at: int, most: int) -> None:
+        self.processes: list[int] = []
+        self.given: list[tuple[int, int]] = []
+        self.lost: list[tuple[int, int] | None] = []
+        give, check, lost = OnRay.give, OnRay._check, OnRay.lost
+
+        def giving(engine: OnRay, place: tuple[int, int]) -> None:
+            give(engine, place)
+            self.given.append(place)
+            if len(self.given) == at:
+                for process in self.processes[:most]:
+                    os.kill(process, signal.SIGKILL)
+
+        def checking(engine: OnRay, about: About) -> None:
+            check(engine, about)
+            self.processes.append(about.process)
+
+        def losing(engine: OnRay, place: tuple[int, int] | None, *more: Any) -> None:
+            self.lost.append(place)
+            lost(engine, place, *more)
+
+        patch.setattr(OnRay, "give", giving)
+        patch.setattr(OnRay, "_check", checking)
+        patch.setattr(OnRay, "lost", losing)
+
+
 @pytest.mark.usefixtures("_two_workers")
-def test_the_numbers_are_those_of_one_process(
-    images: Path, unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_numbers_are_those_of_one_process_also_where_a_worker_is_killed(
+    images: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out.zarr"
+    out, killer = tmp_path / "out.zarr", Killer(monkeypatch, at=2, most=1)
     assert main([*words(images, out), *RAY]) == 0
     said = capsys.readouterr().err
     assert "2 Ray workers, a thread each" in said
     assert "3 of 17 images cannot be read" in said
+    assert killer.lost
+    for place in killer.lost:
+        assert place is None or killer.given.count(place) > 1
     found, expected = dict(kills.groups(out)), dict(kills.groups(unbroken))
     assert found.keys() == expected.keys()
     for name, dataset in expected.items():
@@ -129,9 +163,7 @@ def test_the_numbers_are_those_of_one_process(
                 np.testing.assert_allclose(found[name][variable], values, rtol=1e-6, atol=1e-6)
             else:
                 assert (found[name][variable].values == values.values).all()
-    one, two = manifest.read(unbroken), manifest.read(out)
-    assert one
-    assert two
+    one, two = (manifest.read(result) or {} for result in (unbroken, out))
     assert (one["engine"], two["engine"]) == ("local", "ray")
     for entry in ("key", "models", "device", "shards", "undefined"):
         assert two[entry] == one[entry]
@@ -141,14 +173,8 @@ def test_the_numbers_are_those_of_one_process(
 
 
 @pytest.mark.usefixtures("_two_workers")
-@pytest.mark.parametrize("first", ["local", "ray"])
-def test_either_engine_goes_on_where_the_other_was_broken_off(
-    first: str,
-    images: Path,
-    unbroken: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_cluster_goes_on_where_one_process_was_broken_off(
+    images: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, written = tmp_path / "out.zarr", folder.RunFolder.write
 
@@ -157,60 +183,30 @@ def test_either_engine_goes_on_where_the_other_was_broken_off(
             raise KeyboardInterrupt
         written(self, name, how)
 
-    engines = [RAY, []] if first == "ray" else [[], RAY]
     with monkeypatch.context() as patch:
         patch.setattr(folder.RunFolder, "write", write)
-        assert main([*words(images, out), *engines[0]]) == 130
+        assert main(words(images, out)) == 130
     capsys.readouterr()
-    assert main([*words(images, out), *engines[1], "--resume"]) == 0
+    assert main([*words(images, out), *RAY, "--resume"]) == 0
     assert "10 of 17 images are there already" in capsys.readouterr().err
     assert kills.same(out, unbroken)
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.zarr"]
 
 
 @pytest.mark.usefixtures("_two_workers")
-def test_a_lost_worker_is_replaced_and_its_shard_measured_again(
-    images: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun, given, lost = [], [], []
-    give, check, count = OnRay.give, OnRay._check, OnRay.lost
-
-    def kill(self: OnRay, place: tuple[int, int]) -> None:
-        give(self, place)
-        given.append(place)
-        if len(given) == 2:
-            os.kill(begun[0], signal.SIGKILL)
-
-    monkeypatch.setattr(OnRay, "_check", lambda self, about: (check(self, about), begun.append(about.process)))
-    monkeypatch.setattr(OnRay, "lost", lambda self, place, *more: (lost.append(place), count(self, place, *more)))
-    monkeypatch.setattr(OnRay, "give", kill)
-    out = tmp_path / "out.zarr"
-    assert main([*words(images, out), *RAY]) == 0
-    assert lost[0] in given
-    assert given.count(lost[0]) == 2
-    assert kills.same(out, unbroken)
-
-
-@pytest.mark.usefixtures("_two_workers")
-def test_a_shard_whose_worker_is_lost_every_time_is_given_up(
+def test_one_process_goes_on_where_a_cluster_gave_up(
     images: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    processes: list[int] = []
-    give, check = OnRay.give, OnRay._check
-
-    def kill(self: OnRay, place: tuple[int, int]) -> None:
-        give(self, place)
-        if place == (4, 4):
-            for process in processes:
-                os.kill(process, signal.SIGKILL)
-            processes.clear()
-
-    monkeypatch.setattr(OnRay, "_check", lambda self, about: (check(self, about), processes.append(about.process)))
+    """Both workers are killed, and none is begun again."""
     out = tmp_path / "out.zarr"
     with monkeypatch.context() as patch:
-        patch.setattr(OnRay, "give", kill)
-        refused([*words(images, out), *RAY], capsys, "was lost 3 times", "--resume")
+        patch.setattr(on_ray, "TRIES", 1)
+        Killer(patch, at=4, most=2)
+        refused([*words(images, out), *RAY], capsys, "was lost 1 times", "--resume")
     assert not out.exists()
+    assert main([*words(images, out), "--resume"]) == 0
+    assert "of 17 images are there already" in capsys.readouterr().err
+    assert kills.same(out, unbroken)
 
 
 @pytest.mark.usefixtures("_two_workers")

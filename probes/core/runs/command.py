@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,18 +114,13 @@ class _Run:
 
     def finish(self, references: Sequence[Any]) -> dict[str, Any]:
         """Measure what is not there yet, write OUT with its manifest, and remove the folder."""
-        import os
-
-        from probes.core.runs import engine, shards
+        from probes.core.runs import shards
         from probes.core.runs.in_turn import sets
 
         began, started = datetime.now(UTC), time.perf_counter()
         self._begin()
         results: dict[str, dict[str, Any]] = {name: {} for name in self.chosen}
-        descriptor = self.folder.descriptor
-        with engine.chosen(
-            self.arguments, len(self.images), self.progress.say, lambda: os.close(descriptor)
-        ) as self.engine:
+        with self._who_measures() as self.engine:
             together = any(probe.pairs for probe in self.chosen.values())
             groups = sets(references, self.engine.room, together)
             if len(groups) > 1:
@@ -141,6 +136,20 @@ class _Run:
         output.write(self.arguments.out, results, document)
         self.folder.remove()
         return document
+
+    def _who_measures(self) -> "AbstractContextManager[Engine]":
+        import os
+
+        from probes.core import cluster
+        from probes.core.runs.engine import Here
+
+        if self.arguments.engine == "ray":
+            cluster.required()
+            from probes.core.runs.on_ray import on_ray
+
+            return on_ray(self.arguments, len(self.images), self.progress.say)
+        descriptor = self.folder.descriptor
+        return nullcontext(Here(self.arguments.device, lambda: os.close(descriptor)))
 
     def _begin(self) -> None:
         """Go on where a run was broken off, or clear what it left."""
@@ -209,7 +218,7 @@ class _Run:
         kept, labels = self.kept[number], tuple(models)
         before = kept[-1] if kept else None
         batch = self.arguments.batch_size or (before.batch_size if before else self.engine.fitting(labels))
-        size = before.provenance.size if before else shard_size(seen, batch)
+        size = before.provenance.size if before else shard_size(seen, batch) * self.engine.stretch
         weights = {label: adapter.digest for label, adapter in models.items()}
         provenance = shards.Provenance(manifest.key(self.asked), weights, dict(dtypes), self.device, size)
         self._check(kept, provenance)

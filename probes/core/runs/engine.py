@@ -1,8 +1,6 @@
 """Where images are measured: in this process, or by the workers of a Ray cluster. What is kept is the same."""
 
-import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +9,6 @@ import torch
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
 from model_zoo.reference import ModelReference
-from probes.core import cluster
 from probes.core.base import Probe
 from probes.core.precision import Chosen, Dtype, choose
 from probes.core.runner import bfloat16_differences
@@ -65,9 +62,11 @@ class Engine(Protocol):
 
     Attributes:
         device: for the models that this process merges with, as `model_zoo.loading.load` takes it.
+        stretch: how many times larger than need be a shard is, where to begin one takes long.
     """
 
     device: str
+    stretch: int
 
     def room(self) -> float:
         """Bytes that the weights of models which are in memory together may take."""
@@ -91,28 +90,6 @@ class Engine(Protocol):
         """What bfloat16 changes; see `bfloat16_differences`."""
 
 
-def chosen(
-    arguments: argparse.Namespace, images: int, say: Callable[[str], None], in_worker: Callable[[], object]
-) -> AbstractContextManager[Engine]:
-    """The engine that ``--engine`` names.
-
-    Args:
-        arguments: of the command line.
-        images: how many there are.
-        say: tells the user who measures.
-        in_worker: called in each decoding process of this machine as it begins.
-
-    Raises:
-        ClusterError: there is no cluster to be had.
-    """
-    if arguments.engine == "ray":
-        cluster.required()
-        from probes.core.runs.on_ray import on_ray
-
-        return on_ray(arguments, images, say)
-    return nullcontext(Here(arguments.device, in_worker))
-
-
 class Here:
     """This process.
 
@@ -121,6 +98,8 @@ class Here:
         in_worker: called in each decoding process as it begins.
         neighbours: how many such processes share the memory.
     """
+
+    stretch = 1
 
     def __init__(self, device: str, in_worker: Callable[[], object] = lambda: None, neighbours: int = 1) -> None:
         self.device, self.in_worker, self.neighbours = device, in_worker, neighbours

@@ -29,6 +29,8 @@ TRIES = 3
 """How often a shard is begun whose worker ends."""
 PATIENCE = 900.0
 """Seconds until a worker must have its models, if nobody measures in the meantime."""
+STRETCH = 8
+"""A worker beside a GPU begins processes that open images anew for each shard."""
 AHEAD = 2
 """Shards a worker that may be under way or wait for those before them."""
 
@@ -79,6 +81,7 @@ class OnRay:
     def __init__(self, arguments: argparse.Namespace, share: Share, images: int) -> None:
         self.arguments, self.share, self.images = arguments, share, images
         self.actor = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(Worker)
+        self.stretch = STRETCH if share.gpus else 1
         self.code = identity.code(arguments.probe)
         self.workers = [self._worker() for _ in range(share.count)]
         self.idle: list[Any] = []
