@@ -138,7 +138,7 @@ class Passes:
 
                 import ray
 
-                actor = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_concurrency=2)(Worker)
+                actor = ray.remote(Worker).options(num_cpus=share.cpus, num_gpus=share.gpus, max_concurrency=2)
                 self._make = partial(actor.remote, self.budget_bytes, share.device, threads)
                 for _ in range(share.count):
                     self._free.put(self._make())

@@ -11,10 +11,10 @@ from dashboard.compute.requests import Request
 from probes.core import cluster
 
 MODELS = ("timm:test_vit@random:0", "timm:test_vit@random:1")
-IMAGES = ("photo:coffee", "scene:3")
+IMAGES = ("photo:coffee", "scene:3", "scene:4", "scene:5")
 ASKED = [
-    Request(MODELS, IMAGES, "cka", (("minibatch", 2),)),
-    Request(MODELS, IMAGES, "patch-similarity", (("layer", "last"), ("of", "scene:4"), ("query", "@0.5,0.5"))),
+    Request(MODELS, IMAGES, "cka", (("minibatch", 4),)),
+    Request(MODELS, IMAGES, "attention-relevance", (("of", "scene:6"), ("target", "similarity"))),
 ]
 
 
@@ -37,7 +37,7 @@ class Stages(Job):
 def test_a_job_has_the_results_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     job = Stages("models")
     found = work.compute(ASKED, job)
-    assert ("computing", 0, 4) in job.__dict__["told"]
+    assert ("computing", 0, 8) in job.__dict__["told"]
     monkeypatch.setenv("PROBES_ENGINE", "local")
     for there, here in zip(found, work.compute(ASKED, Job("models")), strict=True):
         assert there.specs == here.specs

@@ -144,7 +144,7 @@ class OnRay:
         measured, sections = worker.measure.options(num_returns=2).remote(*place)
         self.running[measured] = _Call(worker, place, sections)
 
-    def wait(self) -> Iterator[tuple[Place, Measured, Any]]:
+    def wait(self) -> list[tuple[Place, Measured, Any]]:
         """Wait until something has come to an end; the shards among it, with the sections to come.
 
         Raises:
@@ -156,7 +156,7 @@ class OnRay:
             raise ClusterError(
                 f"No Ray worker has begun for {PATIENCE / 60:.0f} minutes: stop what else runs on the cluster."
             )
-        found = []
+        found: list[tuple[Place, Measured, Any]] = []
         for ended in ready:
             call = self.running.pop(ended)
             try:
@@ -166,10 +166,10 @@ class OnRay:
                 continue
             if isinstance(value, About):
                 self._check(value)
-            else:
+            elif call.place is not None:
                 found.append((call.place, value, call.sections))
             self.idle.append(call.worker)
-        return iter(found)
+        return found
 
     def lost(self, place: Place | None, error: RayError, worker: Any = None) -> None:
         """Count a lost shard, and replace the worker that was lost with it.
