@@ -186,7 +186,8 @@ def _join(ray: Any, address: str) -> None:
         ray.shutdown()
         raise ClusterError(
             f"The Ray cluster of RAY_ADDRESS={address} cannot be used: {_first_line(error)} Run on one of its "
-            f"machines, with Ray {version('ray')} on all, or unset RAY_ADDRESS for a cluster on this machine."
+            f"machines, with Ray {version('ray')} and one RAY_AUTH_TOKEN on all, or unset RAY_ADDRESS for a cluster on "
+            "this machine."
         ) from None
 
 

@@ -50,8 +50,10 @@ def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def _two_workers() -> Iterator[None]:
-    """One cluster for all tests that need one."""
+    """One cluster for all tests that need one; it answers this machine alone, and only who has its token."""
     with cluster.connected(2, "cpu"):
+        assert on_ray.ray.get_runtime_context().gcs_address.startswith("127.0.0.1:")
+        assert os.environ["RAY_AUTH_MODE"] == "token"
         yield
 
 
@@ -104,6 +106,7 @@ def test_somebody_else_at_the_address(
 def test_ray_is_not_installed(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.delitem(sys.modules, "probes.core.runs.on_ray")
     monkeypatch.setitem(sys.modules, "ray", None)
     refused([*words(images, tmp_path / "out.zarr"), *RAY], capsys, "pip install -r requirements-ray.txt")
     assert not list(tmp_path.iterdir())

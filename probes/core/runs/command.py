@@ -140,11 +140,9 @@ class _Run:
     def _who_measures(self) -> "AbstractContextManager[Engine]":
         import os
 
-        from probes.core import cluster
         from probes.core.runs.engine import Here
 
         if self.arguments.engine == "ray":
-            cluster.required()
             from probes.core.runs.on_ray import on_ray
 
             return on_ray(self.arguments, len(self.images), self.progress.say)

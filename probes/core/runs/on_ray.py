@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.exceptions import RayError, RayTaskError
-
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
 from model_zoo.reference import ModelReference
@@ -24,6 +21,10 @@ from probes.core.runs.engine import Differences, Task
 from probes.core.runs.loader import FEW, MOST_WORKERS
 from probes.core.runs.measure import Shard
 from probes.core.runs.ray_worker import About, Measured, Worker
+
+ray = cluster.required()
+
+from ray.exceptions import RayError, RayTaskError  # noqa: E402 - after Ray's settings, which it reads once
 
 TRIES = 3
 """How often a shard is begun whose worker ends."""
