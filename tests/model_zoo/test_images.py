@@ -275,3 +275,10 @@ def test_names_reach_no_terminal_as_they_are(tmp_path: Path) -> None:
             attempt()
         assert str(error.value).isprintable()
     assert printable("Grüße \udcff") == "Grüße \\udcff"
+
+
+def test_naming_scenes_needs_no_torch() -> None:
+    code = "import sys; from model_zoo.images import sources; print(len(sources(['scenes:3'])), 'torch' in sys.modules)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", "False"]
