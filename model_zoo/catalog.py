@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from model_zoo.reported import REPORTED, Reported
+
 Features = Literal["cls", "mean"]
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -62,6 +64,11 @@ class CatalogEntry:
         """
         masked = self.objective in (MASKED, MASKED_SUPERVISED)
         return "cls" if self.prefix_tokens and not masked else "mean"
+
+    @property
+    def reported(self) -> Reported | None:
+        """The published accuracy of this checkpoint; None where none is known to be of just these weights."""
+        return REPORTED.get(self.timm_name)
 
     @property
     def folder(self) -> Path:

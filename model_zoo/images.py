@@ -102,10 +102,28 @@ def _scenes(text: str) -> Iterator[_Found]:
     if not count.isascii() or not count.isdigit() or len(count) > 7 or not 1 <= int(count) <= 1_000_000:
         raise ImageError(f"{text[:40]!r} is not understood; write scenes:N with N from 1 to 1,000,000.")
 
-    from model_zoo.scenes import Scenes  # brings torch
-
-    scenes = Scenes()  # the held-out ones
     for index in range(int(count)):
         name = f"scene-{index:06d}"
-        mask, label = partial(scenes.mask, index), partial(scenes.label, index)
-        yield _Found(ImageSource(name, partial(scenes.image, index), mask, label=label), name)
+        label = partial(_scene_class, index)
+        yield _Found(ImageSource(name, partial(_scene, index), partial(_scene_mask, index), label=label), name)
+
+
+# The scenes bring torch, which naming the images does not need.
+
+
+def _scene(index: int) -> Image.Image:
+    from model_zoo.scenes import Scenes
+
+    return Scenes().image(index)
+
+
+def _scene_mask(index: int) -> np.ndarray:
+    from model_zoo.scenes import Scenes
+
+    return Scenes().mask(index)
+
+
+def _scene_class(index: int) -> str:
+    from model_zoo.scenes import Scenes
+
+    return Scenes().label(index)

@@ -168,10 +168,6 @@ class Scenes:
         """The object's mask in that picture: boolean (height, width)."""
         return self.batch([index]).masks[0].numpy()
 
-    def label(self, index: int) -> str:
-        """The class whose shape is drawn in that picture, one of ``CLASSES``."""
-        return CLASSES[int(self._labels(self._draw([index], setting=0))[0])]
-
     def at(self, size: int) -> "Scenes":
         """The same scenes rendered at another size."""
         return dataclasses.replace(self, size=size)

@@ -25,7 +25,8 @@ from model_zoo.scenes import CLASSES, PROBE_BANK_SEED
 from model_zoo.training.config import TrainConfig, stages_taken, steps_taken
 from model_zoo.training.loop import WEIGHTS, build_student, save_weights
 from model_zoo.training.snapshots import STARTS
-from probes.core.evaluation import Measured, evaluate_scenes
+from probes.core.evaluation.figures import Measured
+from probes.core.evaluation.scenes import evaluate_scenes
 
 HELD_OUT = 2000
 

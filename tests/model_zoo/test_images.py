@@ -290,3 +290,10 @@ def test_images_of_scenes_and_of_folders_know_their_class(tmp_path):
     assert named["star/a.png"]() == "star"
     assert named["b.png"] is None
     assert sources([tmp_path / "star" / "a.png"])[0].label is None
+
+
+def test_naming_scenes_needs_no_torch() -> None:
+    code = "import sys; from model_zoo.images import sources; print(len(sources(['scenes:3'])), 'torch' in sys.modules)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", "False"]
