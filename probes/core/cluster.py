@@ -16,6 +16,8 @@ from importlib.metadata import version
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 REACHED = 5.0
 """Seconds that the head of a cluster has to answer."""
 ATTEMPTS = 3
@@ -70,7 +72,7 @@ def connected(workers: int | None = None, device: str = "auto") -> Iterator[None
     Nothing happens where this process is connected already.
 
     Args:
-        workers: processors of a cluster that is started here; all that this process may use if None.
+        workers: processors of a cluster that is started here without GPUs; all that this process may use if None.
         device: ``cpu`` leaves the GPUs of this machine out.
 
     Raises:
@@ -150,12 +152,13 @@ def _folder() -> TemporaryDirectory:
 def _start(ray: Any, folder: str, workers: int | None, device: str) -> None:
     os.environ |= {"RAY_gcs_server_port_wait_time_s": "60"}
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    gpus = 0 if device == "cpu" else torch.cuda.device_count()
     for attempt in range(ATTEMPTS):
         try:
             ray.init(
                 address="local",
-                num_cpus=workers or cores,
-                num_gpus=0 if device == "cpu" else None,
+                num_cpus=cores if gpus else min(workers or cores, max(cores, 2)),
+                num_gpus=gpus,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
