@@ -2,9 +2,9 @@
 
     python -m benchmarks.lesion [IMAGES] [TURNS]
 
-The floor is 72 whole passes of DeiT-S over IMAGES images (16 when not given), one for each of its 12 × 6 heads; the work
-is the probe's map of the same heads. With nothing but the blocks behind a lesion to run, (12 + 11 + ... + 1) / 144 = 0.54
-is expected. The last line is the ratio of the times, floor by work.
+The floor is 72 whole passes of DeiT-S over IMAGES images (16 when not given), one for each of its 12 × 6 heads; the
+work is the probe's map of the same heads. With nothing but the blocks behind a lesion to run, (12 + 11 + ... + 1) / 144
+= 0.54 is expected. The last line is the ratio of the times, floor by work.
 """
 
 import sys
