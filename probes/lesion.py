@@ -1,7 +1,7 @@
 """Lesions: what changes when one head, or one branch of a block, is left out."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -119,7 +119,7 @@ class LesionStudy(Probe):
         seen = np.broadcast_to(changes.count, shape)
         figures = {"": np.broadcast_to(changes.mean, shape), "_sem": np.broadcast_to(changes.standard_error(), shape)}
         parts = list(dict.fromkeys(part for block in blocks for part, _ in block.branches))
-        axes = {"head": list(range(max(block.heads for block in blocks))), "part": parts}
+        axes: dict[str, list[Any]] = {"head": list(range(max(block.heads for block in blocks))), "part": parts}
         variables = {}
         for dimension, axis in axes.items():
             places = {

@@ -78,8 +78,9 @@ def opened(settle, monkeypatch):
     monkeypatch.setattr(panels, "patch_panels", lambda p, shown, **kw: (drawn.append(shown), real(p, shown, **kw)))
 
     def go(**query):
-        at = turn_to(app(image=["scene:0"], **query).run(), "lesions")
-        return settle(at), drawn
+        at = app(image=["scene:0"], **query).run()
+        drawn.clear()
+        return settle(turn_to(at, "lesions")), drawn
 
     return go
 

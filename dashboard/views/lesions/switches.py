@@ -46,7 +46,8 @@ def pairs(heads: Sequence[str]) -> list[Head]:
 
 def switch(index: int, heads: Sequence[str]) -> None:
     """Put the heads of the n-th model that are off into the link."""
-    linked = [*link.get("off"), *["-"] * (index + 1)]
+    linked = [*link.get("off")]
+    linked += ["-"] * (index + 1 - len(linked))
     linked[index] = ",".join(heads[:MOST_OFF]) or "-"
     link.put("off", *(linked if set(linked) != {"-"} else ()))
 
