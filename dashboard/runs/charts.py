@@ -18,11 +18,15 @@ class Stored:
         draw: datasets and colours by model, and the place of the image that is shown, to figures by model; one that all
             models share has no name. It reads no more of a map than that image.
         of_image: it shows one image.
+        instead: variables that it shows whole, which are not offered once more.
+        units: what the colours of its pictures mean.
     """
 
     title: str
     draw: Draw
     of_image: bool = False
+    instead: tuple[str, ...] = ()
+    units: str = ""
 
 
 OF_PROBE: dict[str, Stored] = {}

@@ -23,6 +23,9 @@ BY_PAGE = "as its page"
 """What stands for a page's own chart among the quantities of a probe."""
 SAMPLED = 16
 """Images, spread over a run, that the scale of its maps is of."""
+SAMPLED_VALUES = 4096
+"""Of each of them."""
+MORE = "or more"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class Source:
     @property
     def quantities(self) -> dict[str, Quantity]:
         """What can be drawn, by the name of its variable."""
-        return quantities.found(self.by_name)
+        shown = self.page_chart.instead if self.page_chart else ()
+        return {name: one for name, one in quantities.found(self.by_name).items() if name not in shown}
 
     @property
     def page_chart(self) -> charts.Stored | None:
@@ -105,6 +109,7 @@ def source(runs: Sequence[Run], probe: str) -> Source:
     if len(sets) > MOST_MODELS * len(runs):
         left_out.append(f"The first {MOST_MODELS * len(runs)} of {len(sets)} models are drawn.")
         sets = dict(list(sets.items())[: MOST_MODELS * len(runs)])
+    sets = dict(sorted(sets.items(), key=lambda item: _place(runs[0], item[0][1])))
     held = {run.name: [label for name, label in sets if name == run.name] for run in runs}
     names = compared.names(held)
     given = _colours(runs[0], dict.fromkeys(label for _, label in sets))
@@ -113,18 +118,25 @@ def source(runs: Sequence[Run], probe: str) -> Source:
     )
 
 
+def _place(run: Run, label: str) -> tuple[int, ...]:
+    """Models in the order of the run, a pair after its first, each beside the same of the other run."""
+    order = {name: place for place, name in enumerate(run.facts.models)}
+    return tuple(order.get(name, len(order)) for name in label.split("+"))
+
+
 def _colours(run: Run, labels: Mapping[str, None]) -> dict[str, str]:
     """Label to its model's own colour, or the first that is free; a pair's is that of its first model."""
     given: dict[str, str] = {}
-    for number, label in enumerate(labels):
-        model = run.facts.models.get(label.partition("+")[0])
+    alone = dict.fromkeys(label if label in run.facts.models else label.partition("+")[0] for label in labels)
+    for number, label in enumerate(alone):
+        model = run.facts.models.get(label)
         try:
             own = models.own_colour(model.source) if model else ""
         except ModelError:
             own = ""
         free = [colour for colour in models.COLOURS if colour not in given.values()]
         given[label] = own if own in free else next(iter(free), models.COLOURS[number % len(models.COLOURS)])
-    return given
+    return {label: given.get(label) or given[label.partition("+")[0]] for label in labels}
 
 
 def draw(source: Source, what: str, places: Mapping[str, int]) -> Drawing:
@@ -158,7 +170,17 @@ def _of_page(source: Source, image: int) -> Drawing:
         said = f"What is stored cannot be drawn as on the probe's own page ({type(error).__name__}); choose a quantity."
         raise OutputError(said) from None
     of = f"image {image + 1}" if chart.of_image else _images(source)
-    return Drawing(chart.title, found, numbers=chosen, said=of, left_out=source.left_out)
+    return Drawing(chart.title, found, _shared(found, chart.units), chosen, of, left_out=source.left_out)
+
+
+def _shared(found: Mapping[str, go.Figure], units: str) -> Scale | None:
+    """The scale of a page's pictures where all have the same and none a bar of its own."""
+    maps = [trace for figure in found.values() for trace in figure.data if trace.type == "heatmap"]
+    ends = {(float(trace.zmin), float(trace.zmax)) for trace in maps if trace.showscale is False}
+    if len(ends) != 1 or any(trace.showscale is not False for trace in maps):
+        return None
+    low, high = ends.pop()
+    return Scale(low, high, units, signed=low < 0)
 
 
 def _quantity(source: Source, what: str, places: Mapping[str, int]) -> Drawing:
@@ -204,26 +226,27 @@ def _scale(
         for run, label in values:
             rest = tuple((dim, at) for dim, at in places[run, label].items() if dim != "image")
             group = f"{source.probe}/{label}"
-            arrays.append(np.array(_ends(runs[run].path, runs[run].written, group, quantity, rest)))
+            arrays.append(_sample(runs[run].path, runs[run].written, group, quantity, rest))
     scale = figures.scale_of(quantity, arrays)
-    if scale is None or not browsed or most <= SAMPLED:
+    if scale is None or not browsed or most <= SAMPLED or scale.units.endswith(MORE):
         return scale
-    return Scale(scale.low, scale.high, f"{scale.units} or more".strip(), scale.signed)
+    return Scale(scale.low, scale.high, f"{scale.units} {MORE}".strip(), scale.signed)
 
 
-@remember(2**22)
-def _ends(
+@remember(2**25)
+def _sample(
     path: Path, written: int, group: str, quantity: Quantity, places: tuple[tuple[str, int], ...]
-) -> tuple[float, float]:
-    """Least and largest value of maps over at most `SAMPLED` images spread over a run, one read after the other."""
+) -> np.ndarray:
+    """Values of maps of at most `SAMPLED` images spread over a run, read one after the other, of large ones a part."""
     dataset = summary.dataset(path, group)
     count = dataset.sizes.get("image", 1)
     found = []
     for image in np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(int)):
         shown = quantities.values(dataset, quantity, {**dict(places), "image": int(image)}).mean.values
         known = shown[np.isfinite(shown)]
-        found += [float(known.min()), float(known.max())] if known.size else []
-    return (min(found), max(found)) if found else (0.0, 0.0)
+        step = max(known.size // SAMPLED_VALUES, 1)
+        found += [known[::step], known.max(initial=0, keepdims=True), known.min(initial=0, keepdims=True)]
+    return np.concatenate(found)
 
 
 def _said(
@@ -232,6 +255,10 @@ def _said(
     """What a drawing is of: the places, and of a mean how many images and what the bars are."""
     parts = []
     for dim, at in places.items():
+        if sizes[dim] == 1:
+            known = {d[dim].item() for d in source.sets.values() if dim in d.coords and d[dim].dtype.kind == "i"}
+            parts += [f"{figures.word(dim)} {one + 1}" for one in known if len(known) == 1]
+            continue
         of = f"{figures.word(dim)} {at + 1} of {sizes[dim]:,}"
         parts.append(f"mean of {figures.word(dim)}s" if at == quantities.MEAN else of)
         if dim == "layer" and len({d.sizes[dim] for d in source.sets.values() if dim in d.sizes}) > 1:

@@ -89,7 +89,10 @@ def _read(document: Mapping[str, Any]) -> Facts:
         tuple((_short(entry["name"]), (entry["file"] or {}).get("sha256", "")) for entry in measured),
         tuple((_short(entry["name"]), _short(entry["skipped"])) for entry in entries if "skipped" in entry),
         {
-            str(name): (_short(about["title"]), {str(k): _short(v) for k, v in about["parameters"].items()})
+            str(name): (
+                _short(about["title"]),
+                {str(k): _short(v) for k, v in about["parameters"].items() if v is not None},
+            )
             for name, about in document["probes"].items()
         },
         {name: text for name, text in settings.items() if text},

@@ -14,6 +14,8 @@ from dashboard.state import models
 WORDS = {"y": "row", "x": "column", "layer_a": "layer", "layer_b": "layer", "image_b": "image", "c": "colour"}
 """What people call dimensions."""
 MOST_TICKS = 40
+MOST_LETTERS = 56
+"""Of an axis; of a longer one the units are said, as the title stands above."""
 RELATIVE = "relative depth (0: first layer, 1: last layer)"
 
 Read = Mapping[str, Values]
@@ -52,11 +54,13 @@ def drawn(quantity: Quantity, read: Read, colours: Colours, scale: Scale | None)
 
 
 def scale_of(quantity: Quantity, arrays: Sequence[np.ndarray]) -> Scale | None:
-    """The scale that all pictures share; None for curves and for colours."""
+    """The scale that all pictures share, see `Scale.over_most`; None for curves and for colours."""
     if quantity.plane is None or quantity.paint:
         return None
-    signed = any(bool((array < 0).any()) for array in arrays)
-    return Scale.over([np.asarray(array, np.float64) for array in arrays], quantity.units, signed=signed)
+    numbers = [np.asarray(array, np.float64) for array in arrays]
+    if any(bool((array < 0).any()) for array in numbers):
+        return Scale.over(numbers, quantity.units, signed=True)
+    return Scale.over_most(numbers, quantity.units)
 
 
 def _heads(quantity: Quantity, read: Read, colours: Colours) -> go.Figure:
@@ -65,6 +69,7 @@ def _heads(quantity: Quantity, read: Read, colours: Colours) -> go.Figure:
         for name, one in read.items()
     }
     figure = charts.over_layers(datasets, quantity.name, colours, label=quantity.title)
+    figure.update_yaxes(title=_axis(quantity))
     for trace in figure.data:
         error = read[trace.legendgroup].error
         if trace.mode == "markers" and error is not None:
@@ -100,6 +105,9 @@ def _curves(quantity: Quantity, read: Read, colours: Colours) -> go.Figure:
         )
     first = next(iter(read.values())).mean
     figure.update_xaxes(title=RELATIVE if relative else word(dim))
+    counted = not relative and _along(first, dim, relative).dtype.kind == "f" and first.sizes[dim] <= 16
+    if counted and np.allclose(_along(first, dim, relative) % 1, 0):
+        figure.update_xaxes(dtick=1)
     if (texts := _texts(first, dim)) is not None:
         figure.update_xaxes(tickvals=list(range(1, len(texts) + 1)), ticktext=texts)
     figure.update_yaxes(title=_axis(quantity))
@@ -144,7 +152,7 @@ def _picture(quantity: Quantity, mean: xr.DataArray, plane: tuple[str, str], sca
     figure.update_xaxes(title=word(across), **quiet)
     place = {"scaleanchor": "x", "constraintoward": "top"} if square else {}
     figure.update_yaxes(title=word(down), autorange="reversed", **place, **quiet)
-    return figure.update_layout(height=380, margin={"t": 8}, plot_bgcolor="rgba(0,0,0,0)")
+    return figure.update_layout(height=380 if square else 240, margin={"t": 8}, plot_bgcolor="rgba(0,0,0,0)")
 
 
 def trimmed(values: np.ndarray) -> np.ndarray:
@@ -171,4 +179,5 @@ def _texts(mean: xr.DataArray, dim: str) -> list[str] | None:
 
 
 def _axis(quantity: Quantity) -> str:
-    return f"{plain(quantity.title)} ({plain(quantity.units)})" if quantity.units else plain(quantity.title)
+    both = f"{plain(quantity.title)} ({plain(quantity.units)})"
+    return both if quantity.units and len(both) <= MOST_LETTERS else plain(quantity.units or quantity.title)

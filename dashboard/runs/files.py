@@ -43,24 +43,13 @@ def svg(drawing: Drawing, runs: tuple[Run, ...], colours: Mapping[str, str]) -> 
     }
     if pictures:
         squares = [_square(name, figure, colours.get(name, GREY)) for name, figure in pictures.items()]
-        return matrices.svg(squares, scale=drawing.scale or _scale(pictures), title=drawing.title, caption=told)
+        return matrices.svg(squares, scale=drawing.scale, title=drawing.title, caption=told)
     charts = list(drawing.figures.values())
     parts = [
         chart_files.svg(figure, drawing.title if not number else "", told if number == len(charts) - 1 else "")
         for number, figure in enumerate(charts)
     ]
     return export.stacked(parts) if len(parts) > 1 else parts[0]
-
-
-def _scale(pictures: Mapping[str, go.Figure]) -> Scale | None:
-    """The scale of a page's own pictures, where all have the same."""
-    ends = {
-        (trace.zmin, trace.zmax) for figure in pictures.values() for trace in figure.data if trace.type == "heatmap"
-    }
-    if len(ends) != 1:
-        return None
-    low, high = next(iter(ends))
-    return Scale(float(low), float(high), "", signed=low < 0)
 
 
 def _square(name: str, figure: go.Figure, colour: str) -> Square:

@@ -21,6 +21,8 @@ PLANES = (
 """Dimensions that are drawn as a picture, down and across."""
 PAINT = {"fraction of full intensity", "0 black, 1 white"}
 """Units of what is a colour by itself."""
+WORDS = {"iou": "IoU", "auc": "AUC", "cka": "CKA", "cls": "CLS", "sd": "standard deviation", "rgb": "colours"}
+"""Parts of variables' names that are written otherwise."""
 ERROR = "_sem"
 MEAN = -1
 """The place that stands for the mean over a dimension."""
@@ -63,7 +65,7 @@ class Quantity:
     def plane(self) -> tuple[str, str] | None:
         """Dimensions down and across where it is drawn as pictures; None where it is drawn as curves."""
         left = self._left
-        if self._picture or len(left) < 2 or {*left} == {"layer", "head"}:
+        if self._picture or len(left) < 2 or (len(left) == 2 and "head" in left):
             return self._picture
         return left[-2], left[-1]
 
@@ -71,7 +73,9 @@ class Quantity:
     def free(self) -> tuple[str, ...]:
         """Dimensions of which one place is drawn."""
         painted = {self.dims[-1]} if self.paint else set()
-        return tuple(dim for dim in self._left if dim not in {*(self.plane or ()), *painted}) if self.plane else ()
+        if self.plane:
+            return tuple(dim for dim in self._left if dim not in {*self.plane, *painted})
+        return ("head",) if len(self._left) == 2 and "layer" not in self._left else ()
 
 
 @dataclass(frozen=True)
@@ -89,15 +93,21 @@ def found(datasets: Mapping[str, xr.Dataset]) -> dict[str, Quantity]:
     names = {str(name) for dataset in datasets.values() for name in dataset.data_vars}
     for dataset in datasets.values():
         for name, variable in dataset.data_vars.items():
-            if variable.dtype.kind in "fiub" and not str(name).endswith(ERROR) and str(name) not in quantities:
+            drawable = (
+                variable.dtype.kind in "fiub" and not str(name).endswith(ERROR) and "feature" not in variable.dims
+            )
+            if drawable and str(name) not in quantities:
                 quantities[str(name)] = _quantity(str(name), variable)
     return dict(sorted(quantities.items(), key=lambda item: (f"{item[0]}{ERROR}" not in names, item[0])))
 
 
 def _quantity(name: str, variable: xr.DataArray) -> Quantity:
-    title = ATTENTION_STATISTICS.get(name) or str(variable.attrs.get("long_name", name.replace("_", " ")))
+    words = " ".join(WORDS.get(word, word) for word in name.split("_"))
+    title = ATTENTION_STATISTICS.get(name) or str(variable.attrs.get("long_name", words))
     units, dims = str(variable.attrs.get("units", "")), tuple(map(str, variable.dims))
-    return Quantity(name, title[:80], units[:80], dims, units in PAINT and variable.shape[-1:] == (3,))
+    return Quantity(
+        name, title[:80], "" if units == "1" else units[:80], dims, units in PAINT and variable.shape[-1:] == (3,)
+    )
 
 
 def first_places(quantity: Quantity, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -120,7 +130,7 @@ def values(dataset: xr.Dataset, quantity: Quantity, places: Mapping[str, int]) -
         variable = dataset[quantity.name]
         chosen = _at(variable, places)
         if quantity.averaged and len(quantity.dims) > 1:
-            return _over_images(chosen)
+            return _over_images(chosen, [dim for dim, at in places.items() if at == MEAN])
         error = dataset.get(f"{quantity.name}{ERROR}")
         n = int(dataset.attrs.get("n", 1))
         return Values(_read(chosen, places), _read(_at(error, places), places) if error is not None else None, n)
@@ -143,15 +153,15 @@ def _read(chosen: xr.DataArray, places: Mapping[str, int]) -> xr.DataArray:
     return chosen.load().mean(means, keep_attrs=True) if means else chosen.load()
 
 
-def _over_images(chosen: xr.DataArray) -> Values:
-    """Mean and standard error over the images, a bounded part of them at a time."""
+def _over_images(chosen: xr.DataArray, means: list[str]) -> Values:
+    """Mean and standard error over images, a bounded part of them at a time, of each image's mean over ``means``."""
     if chosen.nbytes > MOST_BYTES or chosen[{"image": 0}].size > MOST_CELLS:
         raise OutputError(f"{chosen.size:,} values are too many to be drawn; `python -m probes export` writes them.")
     moments = Moments()
     for piece in pieces(chosen.transpose("image", ...)):
-        numbers = piece.values
+        numbers = piece.mean(means).values if means else piece.values
         moments += Moments.of(numbers, np.isfinite(numbers))
-    like = chosen[{"image": 0}].load()
+    like = chosen[{"image": 0}].load().mean(means, keep_attrs=True)
     mean = like.copy(data=np.where(moments.count > 0, moments.mean, np.nan))
     error = moments.deviation() / np.sqrt(np.maximum(moments.count, 1))
     return Values(mean, like.copy(data=error), chosen.sizes["image"])

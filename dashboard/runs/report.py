@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
@@ -31,6 +32,7 @@ EXAMPLES = 3
 """Images whose maps are shown, spread over the run."""
 MOST_FIGURE_BYTES = 16 * 2**20
 """Of all figures together; the script that draws them takes 4 to 5 MB beside."""
+PICTURE_HEIGHT = 345
 MOST_NAMED = 50
 """Images that could not be read, named one by one."""
 
@@ -90,7 +92,7 @@ class _Body:
     def _charts(self, source: Source) -> Iterator[str]:
         if source.page_chart is not None and source.sets:
             yield from self._chart(source, BY_PAGE, {})
-        single = {name: one for name, one in source.quantities.items() if not one.dims}
+        single = {name: one for name, one in source.quantities.items() if set(one.dims) <= {"image"}}
         if single:
             yield from _single(source, single)
         for name, quantity in source.quantities.items():
@@ -141,6 +143,7 @@ class _Body:
             self.bytes += len(text)
             self.count += 1
             height = int(figure.layout.height or 380)
+            height = min(height, PICTURE_HEIGHT) if name else height
             heading = (
                 f'<div class="model" style="--of:{source.colours.get(name, "#8a8f98")}">{escape(name)}</div>'
                 if name
@@ -157,13 +160,25 @@ class _Body:
 
 
 def _single(source: Source, found: Mapping[str, Quantity]) -> Iterator[str]:
-    """The quantities that are one number a model, as a table."""
+    """The quantities that are one number a model, or one an image, as a table."""
     rows = []
     for name, quantity in found.items():
         read = drawing.draw(source, name, {}).numbers
-        numbers = [palette.number(float(read[of][name])) if of in read else "–" for of in source.by_name]
+        numbers = [_number(read[of][name].values) if of in read else "–" for of in source.by_name]
         rows.append([_sentence(quantity.title), *numbers, quantity.units])
     yield _table(["", *source.by_name, "Units"], rows)
+    if any(quantity.dims for quantity in found.values()):
+        yield '<p class="quiet">Means over the images ± their standard errors, where there is a ±.</p>'
+
+
+def _number(values: np.ndarray) -> str:
+    """A number, or the mean of several with its standard error."""
+    known = np.asarray(values, float)[np.isfinite(values)]
+    if known.size < 2:
+        return palette.number(float(known.mean())) if known.size else "–"
+    return (
+        f"{palette.number(float(known.mean()))} ± {palette.number(float(known.std(ddof=1) / np.sqrt(known.size)), 2)}"
+    )
 
 
 def _head(run: Run) -> Iterator[str]:

@@ -137,5 +137,5 @@ VIEW = View(
     models=lambda chosen, _: chosen.models,
     images=Images(several=True, set_default="scenes-100"),
     above=draw_squares,
-    stored={"cka": Stored("CKA of layers", of_run)},
+    stored={"cka": Stored("CKA of layers", of_run, instead=("cka",), units="CKA")},
 )

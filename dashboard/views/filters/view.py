@@ -111,6 +111,8 @@ VIEW = View(
     above=draw_sheets,
     below=draw_frequencies,
     stored={
-        "patch-filters": Stored("spatial frequencies", lambda d, c, _: {"": spatial_frequencies.figure(d, c)}),
+        "patch-filters": Stored(
+            "spatial frequencies", lambda d, c, _: {"": spatial_frequencies.figure(d, c)}, instead=("amplitude",)
+        ),
     },
 )

@@ -107,5 +107,9 @@ VIEW = View(
     asks=lambda chosen: [Ask("position-similarity", {"metric": chosen.metric})],
     images=None,
     above=draw_mosaics,
-    stored={"position-similarity": Stored("similarity of positions", lambda d, _, __: mosaics.of_run(d))},
+    stored={
+        "position-similarity": Stored(
+            "similarity of positions", lambda d, _, __: mosaics.of_run(d), instead=("similarity",)
+        )
+    },
 )

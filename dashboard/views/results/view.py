@@ -44,7 +44,7 @@ def page() -> None:
         st.markdown(EMPTY.format(folder=run.folder().name))
         return
     with st.sidebar:
-        st.header("Run", anchor=False)
+        st.header("Runs", anchor=False)
         name = selectors.result(names)
         other = selectors.beside(names, name)
     runs = _opened([name, *([other] if other else [])])

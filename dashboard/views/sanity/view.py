@@ -129,5 +129,9 @@ VIEW = View(
     shown,
     asks=asks,
     overlays=True,
-    stored={"attention-sanity": Stored("rank correlation with the intact map", lambda d, c, _: {"": figure(d, c)})},
+    stored={
+        "attention-sanity": Stored(
+            "rank correlation with the intact map", lambda d, c, _: {"": figure(d, c)}, instead=("correlation",)
+        )
+    },
 )
