@@ -124,9 +124,10 @@ def _series(trace: go.Scatter, x: alt.X, y: alt.Y, colour: Any) -> list[alt.Char
     if "markers" in (trace.mode or ""):
         symbol = str(trace.marker.symbol or "circle")
         most = float(np.max(7 if trace.marker.size is None else trace.marker.size))
-        shape, opacity = symbol.removesuffix("-open"), trace.marker.opacity or 1
-        look = {"filled": shape == symbol, "shape": SHAPES.get(shape, shape), "opacity": opacity, "size": most**2}
-        layers.append(base.mark_point(**look))
+        shape, opacity = symbol.removesuffix("-open"), float(trace.marker.opacity or 1)
+        filled = shape == symbol
+        shape = SHAPES.get(shape, shape)
+        layers.append(base.mark_point(filled=filled, shape=shape, opacity=opacity, size=most**2))
     return layers
 
 

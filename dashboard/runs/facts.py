@@ -103,9 +103,8 @@ def _read(document: Mapping[str, Any]) -> Facts:
 
 def _model(about: Mapping[str, Any]) -> Model:
     size = "×".join(str(int(side)) for side in about["input_size"])
-    return Model(
-        *(_short(about[key]) for key in ("model", "architecture", "weights_sha256")), size, str(about["dtype"])
-    )
+    source, architecture, weights = (_short(about[key]) for key in ("model", "architecture", "weights_sha256"))
+    return Model(source, architecture, weights, size, _short(about["dtype"]))
 
 
 def _short(value: Any) -> str:

@@ -54,8 +54,8 @@ def drawn(quantity: Quantity, read: Read, colours: Colours, scale: Scale | None)
 
 
 def scale_of(quantity: Quantity, arrays: Sequence[np.ndarray]) -> Scale | None:
-    """The scale that all pictures share, see `Scale.over_most`; None for curves and for colours."""
-    if quantity.plane is None or quantity.paint:
+    """The scale that all pictures share, see `Scale.over_most`; None for curves, colours and nothing."""
+    if quantity.plane is None or quantity.paint or not arrays:
         return None
     numbers = [np.asarray(array, np.float64) for array in arrays]
     if any(bool((array < 0).any()) for array in numbers):

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,7 +83,7 @@ def table(drawing: Drawing) -> pd.DataFrame:
                 continue
             bare = values.reset_coords(drop=True)
             rows = pd.DataFrame({"value": bare.values.ravel()})
-            places = np.indices(bare.shape).reshape(bare.ndim, -1) if bare.ndim else []
+            places: Any = np.indices(bare.shape).reshape(bare.ndim, -1) if bare.ndim else []
             for dim, at in zip(map(str, bare.dims), places, strict=True):
                 given = bare[dim].values[at] if dim in bare.coords else at
                 rows[frame.PLACES.get(dim, dim)] = given

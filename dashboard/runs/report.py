@@ -210,9 +210,7 @@ def _facts(facts: Facts) -> Iterator[str]:
             yield f"<p>And {len(facts.skipped) - MOST_NAMED:,} more, named in the result's manifest.json.</p>"
 
 
-def _table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], digests: frozenset[int] | set[int] = frozenset()
-) -> str:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], digests: Sequence[int] = ()) -> str:
     head = f"<thead><tr>{''.join(f'<th scope=col>{escape(name)}</th>' for name in heads)}</tr></thead>" if heads else ""
     body = "".join(
         "<tr>"

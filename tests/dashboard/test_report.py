@@ -42,7 +42,8 @@ def manifest():
 def hostile(tmp_path):
     attrs = {"units": HOSTILE, "long_name": HOSTILE}
     dataset = xr.Dataset(
-        {"norm": (("layer",), np.arange(3.0), attrs), "one": ((), 1.0, attrs), "map": (("y", "x"), np.eye(3), attrs)},
+        {"norm": (("layer",), np.arange(3.0), attrs), "one": ((), 1.0, attrs), "map": (("y", "x"), np.eye(3), attrs)}
+        | {"none": (("y", "x"), np.full((3, 3), np.nan), attrs)},
         attrs={"n": 1},
     )
     none = xr.Dataset(attrs={"undefined": HOSTILE})
@@ -66,6 +67,7 @@ def test_nothing_of_a_file_becomes_markup(hostile):
         json.loads(figure)
         assert "<img" not in json.loads(figure)["layout"]["yaxis"]["title"]["text"], "Plotly reads some tags, too"
     assert "&lt;img src=x" in body
+    assert "no value of" in body, "a picture of which nothing is known is said to be left out"
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe-eval" not in policy

@@ -3,6 +3,7 @@
 import json
 import pickle
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import xarray as xr
 from probes.core import output
 from probes.core.command import main
 from probes.core.output import OutputError
+from probes.core.runs import under_way
 from probes.core.runs.summary import opened
 
 ARRAY = Path("token-norm") / "a" / "norm"
@@ -94,3 +96,18 @@ def test_the_summary_of_the_arrays_is_not_believed(out):
     for file in out.rglob(".zmetadata"):
         file.write_text(file.read_text().replace('"<f8"', '"|O"'))
     assert dict(opened(out))["token-norm/a"]["norm"].values.tolist() == [0, 1, 2, 3]
+
+
+def test_a_shard_of_a_run_under_way_makes_no_object(tmp_path):
+    folder = tmp_path / ".late.zarr.run"
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({"asked": {}, "names": ["a"] * 9}))
+    sys.modules.pop("probes.__main__", None)
+    about = {"dict": [["shard", {"class": "probes.__main__:Run", "fields": {"stop": 3}}]]}
+    np.savez(folder / "0-000000.npz", **{"about.json": np.frombuffer(json.dumps(about).encode(), np.uint8)})
+    found = under_way.find(tmp_path / "late.zarr")
+    assert (found.done, found.images) == (3, 9)
+    assert "probes.__main__" not in sys.modules
+    for nonsense in (b"", b"PK nothing", json.dumps(about).encode()):
+        (folder / "0-000001.npz").write_bytes(nonsense)
+        assert under_way.find(tmp_path / "late.zarr").done == 0

@@ -125,7 +125,7 @@ def document(found: Squares, colours: Mapping[str, str], said: str) -> str:
     return matrices.svg(drawn, scale=scale, title="Similarity of layers (CKA)", caption=said)
 
 
-def of_run(datasets: Mapping[str, xr.Dataset], _: Mapping[str, str], __: int) -> dict[str, go.Figure]:
+def of_run(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], image: int) -> dict[str, go.Figure]:
     """The squares of a run's models and pairs, each by its name; a pair's is ``A+B``."""
     found = {}
     for name, dataset in datasets.items():

@@ -28,9 +28,11 @@ EMPTY = """
 There is no finished run in the folder `{folder}` yet. One is made on the command line:
 
 ```bash
-python -m probes run --model scenes-vit-dino --model scenes-vit-supervised --images scenes:100 \\
+python -m probes run --model KEY --model OTHER-KEY --images scenes:100 \\
     --probe attention-distance --probe cka --out {folder}/first.zarr
 ```
+
+KEY is a model's key on the page *Zoo*.
 """
 
 

@@ -57,7 +57,8 @@ def _strange(about: Any) -> str | None:
     compressor = about.get("compressor")
     if about.get("filters") or (compressor is not None and _of(compressor, "id") != "blosc"):
         return "is packed with a filter that this program does not use"
-    shape, chunks = about.get("shape"), about.get("chunks")
+    shape: Any = about.get("shape")
+    chunks: Any = about.get("chunks")
     if not all(isinstance(sizes, list) and all(type(n) is int and n >= 0 for n in sizes) for sizes in (shape, chunks)):
         return "has no shape"
     if len(shape) != len(chunks) or not all(chunks) or _bytes(about) > MOST_CHUNK_BYTES:
