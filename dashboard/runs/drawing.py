@@ -170,7 +170,19 @@ def _of_page(source: Source, image: int) -> Drawing:
         said = f"What is stored cannot be drawn as on the probe's own page ({type(error).__name__}); choose a quantity."
         raise OutputError(said) from None
     of = f"image {image + 1}" if chart.of_image else _images(source)
-    return Drawing(chart.title, found, _shared(found, chart.units), chosen, of, left_out=source.left_out)
+    scale, values = _shared(found, chart.units), _covered(source, chart.instead)
+    return Drawing(chart.title, found, scale, chosen, of, values, source.left_out)
+
+
+def _covered(source: Source, names: Sequence[str]) -> dict[str, dict[str, Values]]:
+    """By run and label the numbers of the variable that a page's chart shows whole, to compare them."""
+    found = quantities.found(source.by_name)
+    quantity = next((found[name] for name in names if name in found and not found[name].free), None)
+    if quantity is None:
+        return {}
+    having = {key: d for key, d in source.sets.items() if quantity.name in d}
+    read = {key: quantities.values(dataset, quantity, {}) for key, dataset in having.items()}
+    return {run.name: {label: one for (of, label), one in read.items() if of == run.name} for run in source.runs}
 
 
 def _shared(found: Mapping[str, go.Figure], units: str) -> Scale | None:

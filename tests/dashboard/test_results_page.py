@@ -128,6 +128,20 @@ def test_two_runs_are_in_one_chart_with_their_differences(opened, folder):
     assert list(table["Largest difference"]) == pytest.approx([float(abs(one).max()) for one in apart])
 
 
+def test_matrices_of_two_runs_are_compared_too(opened, folder):
+    copy = folder / "again.zarr"
+    shutil.copytree(folder / "six.zarr", copy)
+    try:
+        at = opened(result="six", beside="again", probe="CKA")
+        assert len(charts(at)) == 6
+        table = next(frame.value for frame in at.dataframe if "Mean difference" in frame.value)
+        assert list(table["Model"]) == ["a", "a+b", "b"]
+        assert list(table["Largest difference"]) == [0, 0, 0]
+        assert "Both runs are of the same images, weights, parameters and versions" in said(at)
+    finally:
+        shutil.rmtree(copy)
+
+
 def test_a_pinned_view_is_in_the_link_and_one_click_away(opened):
     at = opened(result="six", probe="Token norms", quantity="High", place_image="4")
     at.button(key="pin-this").click().run()

@@ -27,7 +27,7 @@ lines are **dashed** and the marks open. An axis begins at 0 unless all values l
 EMPTY = """
 There is no finished run in the folder `{folder}` yet. One is made on the command line:
 
-```bash
+```text
 python -m probes run --model KEY --model OTHER-KEY --images scenes:100 \\
     --probe attention-distance --probe cka --out {folder}/first.zarr
 ```
