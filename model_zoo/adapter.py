@@ -219,9 +219,11 @@ def _classes(module: nn.Module) -> int:
 
 def _features(module: nn.Module, reference: ModelReference | None, prefix: tuple[str, ...]) -> Features:
     """By the catalog, whether the model was named by its key or by timm's name of the same weights; else by timm."""
-    for entry in CATALOG.values() if reference else ():
-        if reference.key == entry.key or (reference.weights == "hub" and reference.timm_name == entry.timm_name):
-            return entry.features
+    if reference is not None:
+        name = reference.timm_name if reference.weights == "hub" else None
+        for entry in CATALOG.values():
+            if reference.key == entry.key or name == entry.timm_name:
+                return entry.features
     reads_cls = getattr(module, "global_pool", "token") in ("token", "")
     return "cls" if "cls" in prefix and reads_cls else "mean"
 

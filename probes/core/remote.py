@@ -46,7 +46,7 @@ class Worker:
     def __init__(self, budget_bytes: int, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self.zoo = Zoo(budget_bytes, device)
-        self.done, self.total, self.stopped = 0, 0, False
+        self.done, self.total, self.stopped = 0.0, 0, False
 
     def run(
         self,
@@ -55,7 +55,7 @@ class Worker:
         probes: Mapping[str, Probe],
     ) -> Results:
         """See `probes.core.runner.run`."""
-        self.done, self.total, self.stopped = 0, len(models) * len(images), False
+        self.done, self.total, self.stopped = 0.0, len(models) * len(images), False
         with ExitStack() as stack:
             adapters = {
                 label: stack.enter_context(self.zoo.lease(reference, image_size=size, on_progress=self._load))
@@ -63,7 +63,7 @@ class Worker:
             }
             return runner.run(adapters, images, probes, on_progress=self._step)
 
-    def progress(self) -> tuple[int, int]:
+    def progress(self) -> tuple[float, int]:
         """Images×models done and in all."""
         return self.done, self.total
 
@@ -75,7 +75,7 @@ class Worker:
         if self.stopped:
             raise Stopped
 
-    def _step(self, done: int, total: int) -> None:
+    def _step(self, done: float, total: int) -> None:
         self.done, self.total = done, total
         if self.stopped:
             raise Stopped

@@ -90,8 +90,7 @@ def above(answer: Answer[Chosen], _: Shown) -> None:
     geometry = model.geometries[0] if model.geometries else None
     image = answer.selection.images[0]
     clean = pictures.cut(gallery.load(image), geometry, size)
-    options = {"epsilon": chosen.epsilon, "width": WIDTH, "power": chosen.power}
-    noise = pictures.noise(size, chosen.at * np.pi, **options)
+    noise = pictures.noise(size, chosen.at * np.pi, epsilon=chosen.epsilon, width=WIDTH, power=chosen.power)
     strength = number(float(np.sqrt((noise**2).mean())), 2)
     title = gallery.title(image)
     drawn = {
