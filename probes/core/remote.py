@@ -175,9 +175,10 @@ def _followed(worker: Any, asked: tuple[Any, ...], on_progress: Progress) -> Res
 
 
 def held(image: ImageSource) -> ImageSource:
-    """An image with its pixels in memory, which can go to another process."""
+    """An image with its pixels, mask and class in memory, which can go to another process."""
     mask = None if image.mask is None else partial(np.copy, image.mask())
-    return ImageSource(image.name, partial(Image.Image.copy, image.open()), mask)
+    label = None if image.label is None else partial(str, image.label())
+    return ImageSource(image.name, partial(Image.Image.copy, image.open()), mask, label=label)
 
 
 def _held(probe: Probe) -> Probe:

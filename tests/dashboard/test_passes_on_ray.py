@@ -1,14 +1,18 @@
 """Jobs whose passes run on a Ray cluster, as the server's PROBES_ENGINE says."""
 
+import pickle
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import xarray as xr
 
 from dashboard.compute import work
 from dashboard.compute.jobs import Cancelled, Job
 from dashboard.compute.requests import Request
+from dashboard.images import gallery
 from probes.core import cluster
+from probes.core.remote import held
 
 MODELS = ("timm:test_vit@random:0", "timm:test_vit@random:1")
 IMAGES = ("photo:coffee", "scene:3", "scene:4", "scene:5")
@@ -70,3 +74,12 @@ def test_a_setting_that_is_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="must be local or ray") as caught:
         work.compute(ASKED, Job("models"))
     assert work.explain(caught.value)
+
+
+def test_an_image_takes_its_mask_and_its_class_along() -> None:
+    scene = gallery.source("scene:1")
+    there = pickle.loads(pickle.dumps(held(scene)))
+    assert there.label() == scene.label()
+    np.testing.assert_array_equal(there.mask(), scene.mask())
+    np.testing.assert_array_equal(np.asarray(there.open()), np.asarray(scene.open()))
+    assert held(gallery.source("photo:coffee")).label is None
