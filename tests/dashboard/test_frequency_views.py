@@ -243,3 +243,8 @@ def test_the_picture_is_what_the_model_sees_of_it():
     assert 0 <= whole.min() < whole.max() <= 1
     assert pictures.shown(whole).shape == (20 * 22, 30 * 22, 3)
     assert pictures.cut(picture, None, (16, 16)).shape == (16, 16, 3)
+
+
+def test_the_picture_has_the_size_of_the_input_before_the_model_was_loaded():
+    model = ModelResult("scenes-vit-supervised", "ViT", COLOURS["ViT"], None, (), {})
+    assert frequency_noise._input_size(model) == (112, 112)

@@ -5,17 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from dashboard.compute.asking import Ask
+from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, image_sets
 from dashboard.controls.glossary import meaning
 from dashboard.draw import chart_files, export
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
 from dashboard.images import gallery
+from dashboard.state.models import reference
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Chart, Images, Page, Shown, View
 from dashboard.views.frequency_noise import curves, pictures
 from model_zoo.adapter import ModelSpec
+from model_zoo.catalog import CATALOG
 
 QUESTION = "Which detail do models lean on?"
 STEPS, WIDTH = 9, 0.2
@@ -86,7 +88,7 @@ def controls(_: Selection) -> Chosen:
 def above(answer: Answer[Chosen], _: Shown) -> None:
     """The first image, the noise of the chosen frequency, and both together."""
     chosen, model = answer.chosen, answer.outcome.models[0]
-    size = model.spec.input_size if model.spec is not None else (224, 224)
+    size = _input_size(model)
     geometry = model.geometries[0] if model.geometries else None
     image = answer.selection.images[0]
     clean = pictures.cut(gallery.load(image), geometry, size)
@@ -94,7 +96,7 @@ def above(answer: Answer[Chosen], _: Shown) -> None:
     strength = number(float(np.sqrt((noise**2).mean())), 2)
     title = gallery.title(image)
     drawn = {
-        f"{title}, {size[0]} × {size[1]} pixels": clean,
+        f"{title}, as {model.title} sees it: {size[0]} × {size[1]} pixels": clean,
         f"noise at {number(chosen.at)} π, root mean square {strength}": 0.5 + noise,
         "with noise": clean + noise,
     }
@@ -122,6 +124,14 @@ def shown(answer: Answer[Chosen]) -> Shown:
         return export.stacked(parts) if len(parts) > 1 else parts[0]
 
     return Shown(QUESTION, charts=drawn, said=said, table=ready, document=document)
+
+
+def _input_size(model: ModelResult) -> tuple[int, int]:
+    """Also of a model that was never loaded, so that the picture waits for nothing."""
+    if model.spec is not None:
+        return model.spec.input_size
+    key = reference(model.model).key
+    return CATALOG[key].input_size if key is not None else (224, 224)
 
 
 def _classifies(spec: ModelSpec | None) -> bool:
