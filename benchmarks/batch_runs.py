@@ -4,6 +4,9 @@ Plain inference loads the same model, opens the images with the same loader and 
 and the same type; nothing is read or written. Both in one process, in turns: the ratio is that of images a second.
 
 ``python -m benchmarks.batch_runs [--images N] [--dtype float32|bfloat16] [--turns N]``
+
+With ``--ray`` instead: two Ray workers of one thread each against one, images a second when all have their models and
+have measured each image once.
 """
 
 import argparse
@@ -20,6 +23,7 @@ from PIL import Image
 
 from model_zoo.images import sources
 from model_zoo.loading import load
+from model_zoo.reference import parse
 from probes.core.command import main as command
 from probes.core.precision import autocast
 from probes.core.runs.batch_size import fitting
@@ -56,6 +60,37 @@ def probed(folder: Path, dtype: str, workers: int | None, out: Path, probes: lis
     assert command([*words, *more]) == 0
 
 
+def on_workers(folder: Path, dtype: str, probes: list[str], turns: int) -> None:
+    import probes as known
+    from probes.core import cluster
+    from probes.core.runs.engine import Task
+    from probes.core.runs.on_ray import on_ray
+
+    reference, images = parse(MODEL), sources([folder])
+    adapter = load(reference)
+    asked = {name: known.load(name)() for name in probes}
+    task = Task((reference.label,), images, asked, {reference.label: dtype}, size=32, batch_size=8)
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    with cluster.connected(2, "cpu"):
+        for turn in range(turns):
+            for workers, found in rates.items():
+                words = argparse.Namespace(
+                    ray_workers=workers, device="cpu", image_size=None, dtype=dtype, probe=probes
+                )
+                with on_ray(words, len(images), lambda text: None) as engine:
+                    engine.begin([reference], {reference.label: adapter})
+                    for _ in engine.measure(task).shards():
+                        pass
+                    seconds = timed(time.perf_counter, lambda engine=engine: list(engine.measure(task).shards()))
+                found.append(len(images) / seconds)
+            print(f"turn {turn + 1}: one {rates[1][-1]:.1f}, two {rates[2][-1]:.1f} images/s", flush=True)
+    ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
+    print(
+        f"{len(images)} images, {dtype}: two Ray workers of one thread each against one: "
+        f"{statistics.median(ratios):.2f} times the images/s ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
 def timed(clock: Callable[[], float], work: Callable[..., None], *arguments: object) -> float:
     start = clock()
     work(*arguments)
@@ -70,10 +105,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int)
     parser.add_argument("--probe", action="append", help="others than the four")
     parser.add_argument("--processor-time", action="store_true", help="for a busy machine; leaves the workers out")
+    parser.add_argument("--ray", action="store_true", help="two Ray workers against one")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "images").mkdir()
         folder = jpegs(Path(place) / "images", asked.images)
+        if asked.ray:
+            on_workers(folder, asked.dtype, asked.probe or list(PROBES), asked.turns)
+            return
         plain(folder, asked.dtype, asked.workers)
         times, clock = [], time.process_time if asked.processor_time else time.perf_counter
         for turn in range(asked.turns):

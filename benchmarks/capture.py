@@ -1,4 +1,4 @@
-"""What probes of attention cost on top of the plain fused forward pass of the same weights.
+"""What probes of attention and of the residual stream cost on top of the plain fused forward pass of the same weights.
 
 Run ``python -m benchmarks.capture`` for every row, each in a process of its own, or with a row's name for one. With
 ``OMP_NUM_THREADS=1`` the processor's time is counted and not the clock's, which holds on a machine that is busy.
@@ -14,12 +14,30 @@ import torch
 
 from benchmarks.harness import compare, show
 from model_zoo.adapter import Adapter
-from probes import attention_distance, attention_maps, attention_rollout, attention_statistics
+from probes import (
+    attention_distance,
+    attention_maps,
+    attention_rollout,
+    attention_statistics,
+    feature_variance,
+    fourier,
+)
 from probes.core.base import Probe
 from probes.core.capture import Batch
 from probes.core.runner import Fold
 
-ROWS = ("b16", "b16-bfloat16", "s16-four", "s16-four-32", "s8", "s8-exact", "s8-rollout", "gpu")
+ROWS = (
+    "b16",
+    "b16-bfloat16",
+    "s16-four",
+    "s16-four-32",
+    "s8",
+    "s8-exact",
+    "s8-rollout",
+    "s16-stream",
+    "s16-rings",
+    "gpu",
+)
 
 
 def prepared(name: str, size: int, batch: int, device: str = "cpu") -> tuple[Adapter, torch.Tensor]:
@@ -85,6 +103,16 @@ def main(row: str) -> None:
         result = timed(
             f"ViT-S/8 480 px (3,601 tokens), float32: {name} of all layers",
             lambda: fold(adapter, x, chosen),
+            lambda: plain(adapter, x),
+            turns=3,
+        )
+    elif row in ("s16-stream", "s16-rings"):
+        adapter, x = prepared("vit_small_patch16_224", 224, 8)
+        spectrum = "diagonal" if row == "s16-stream" else "radial"
+        stream = {"fourier": fourier.Fourier(spectrum), "variance": feature_variance.FeatureVariance()}
+        result = timed(
+            f"ViT-S/16 224 px, batch 8, float32: Fourier ({spectrum}) and variance after every attention and MLP",
+            lambda: fold(adapter, x, stream),
             lambda: plain(adapter, x),
             turns=3,
         )

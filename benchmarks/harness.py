@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -63,9 +64,22 @@ def compare(
     return Row(name, statistics.median(a for a, _ in times), statistics.median(ratios), min(ratios), max(ratios), extra)
 
 
+def machine() -> str:
+    """What a table was measured on."""
+    processor = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "processor")
+    threads, kind = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{processor}, {threads} threads, {kind}{device}, torch {torch.__version__}"
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.is_file() else []
+
+
 def show(rows: list[Row]) -> None:
     """Print a Markdown table and what it was measured on."""
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    print(machine())
     print("\n| work | floor, s | ratio, median (min to max) | extra memory, MiB |\n|---|---|---|---|")
     for row in rows:
         ratio = f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})"

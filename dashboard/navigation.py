@@ -13,6 +13,7 @@ import streamlit as st
 from dashboard import view, views
 from dashboard.compute import asking
 from dashboard.draw import components
+from dashboard.runs import charts
 from dashboard.state import link, precision
 from dashboard.view import Page, Section
 
@@ -27,6 +28,7 @@ def pages() -> tuple[tuple[str, Page, Callable[[], None]], ...]:
         module = import_module(f"dashboard.views.{name}.view" if private_parts else f"dashboard.views.{name}")
         if hasattr(module, "VIEW"):
             page, draw = module.VIEW.page, partial(view.draw, module.VIEW)
+            charts.OF_PROBE.update(module.VIEW.stored)
         else:
             page, draw = module.PAGE, module.page
         found.append((name.replace("_", "-"), page, draw))

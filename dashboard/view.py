@@ -23,6 +23,7 @@ from dashboard.controls.sidebar import sidebar
 from dashboard.draw import chart_files, export, frame, panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Look, Row, Scale
+from dashboard.runs.charts import Stored
 from dashboard.state.selection import MOST_IMAGES, Selection
 
 Section = Literal["Compare", "Attention", "Representation", "Experiments", "Models", "Learn"]
@@ -170,6 +171,7 @@ class View(Generic[C]):
         above: draws what comes between the controls and the pictures: overviews in which one picks what they show.
         below: draws what comes under the downloads: charts with controls of their own, tabs, an example.
         subtitle: what is measured, in small print under the question.
+        stored: probe to the chart that the page offers of its results in a run, see `dashboard.runs.charts`.
     """
 
     page: Page
@@ -186,6 +188,7 @@ class View(Generic[C]):
     above: Callable[[Answer[C], Shown], None] | None = None
     below: Callable[[Answer[C], Shown], None] | None = None
     subtitle: str = ""
+    stored: Mapping[str, Stored] = field(default_factory=dict)
 
 
 def draw(view: View[C]) -> None:

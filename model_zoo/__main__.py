@@ -18,9 +18,9 @@ def _train() -> ModuleType:
 
 
 def _evaluate() -> ModuleType:
-    from probes.core import evaluation  # upward: it measures with the probes' capture, masks and scores
+    from probes.core.evaluation import command  # upward: it measures with the probes' capture, masks and scores
 
-    return evaluation
+    return command
 
 
 # Their modules import torch, so only the one that is asked for is imported.

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from model_zoo.catalog import CATALOG, Features
 from model_zoo.labels import class_names
-from model_zoo.layout import AttentionLayer, Layout, describe
+from model_zoo.layout import AttentionLayer, Block, Layout, describe
 from model_zoo.mae import Decoder
 from model_zoo.reference import ModelReference
 
@@ -43,6 +43,8 @@ class ModelSpec:
         reconstructs: whether the decoder of a masked autoencoder is kept with it.
         interrupted: whether something else than attention, such as convolutions, mixes patches between its attention
             layers; then their matrices alone do not say where a patch has its content from.
+        blocks: the residual blocks in the order they run, then attention that pools what they give; empty where a
+            block's branches are not known.
     """
 
     name: str
@@ -58,6 +60,7 @@ class ModelSpec:
     features: Features = "cls"
     reconstructs: bool = False
     interrupted: bool = False
+    blocks: tuple[Block, ...] = field(default=(), repr=False)
 
     @property
     def is_transformer(self) -> bool:
@@ -158,6 +161,7 @@ class Adapter:
             features=_features(self.module, self.reference, layout.prefix),
             reconstructs=self.decoder is not None,
             interrupted=layout.interrupted,
+            blocks=layout.blocks,
         )
 
     @property
@@ -219,12 +223,9 @@ def _classes(module: nn.Module) -> int:
 
 def _features(module: nn.Module, reference: ModelReference | None, prefix: tuple[str, ...]) -> Features:
     """By the catalog, whether the model was named by its key or by timm's name of the same weights; else by timm."""
-    if reference is not None:
-        known = [entry for entry in CATALOG.values() if reference.key == entry.key]
-        if reference.weights == "hub":
-            known += [entry for entry in CATALOG.values() if reference.timm_name == entry.timm_name]
-        if known:
-            return known[0].features
+    for entry in CATALOG.values() if reference else ():
+        if reference.key == entry.key or (reference.weights == "hub" and reference.timm_name == entry.timm_name):
+            return entry.features
     reads_cls = getattr(module, "global_pool", "token") in ("token", "")
     return "cls" if "cls" in prefix and reads_cls else "mean"
 

@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from model_zoo.reported import REPORTED, Reported
+
 Features = Literal["cls", "mean"]
 
 WEIGHTS = Path(__file__).parent / "weights"
+
+DECODER = "decoder.safetensors"
+"""Name of a masked autoencoder's decoder beside its weights."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,11 @@ class CatalogEntry:
         return "cls" if self.prefix_tokens and not masked else "mean"
 
     @property
+    def reported(self) -> Reported | None:
+        """The published accuracy of this checkpoint; None where none is known to be of just these weights."""
+        return REPORTED.get(self.timm_name)
+
+    @property
     def folder(self) -> Path:
         """Where a shipped model's weights and card lie."""
         return WEIGHTS / self.key
@@ -73,7 +83,7 @@ class CatalogEntry:
     @property
     def decoder(self) -> Path | None:
         """The weights of a shipped masked autoencoder's decoder; None where there are none."""
-        path = self.folder / "decoder.safetensors"
+        path = self.folder / DECODER
         return path if path.is_file() else None
 
     def snapshots(self) -> dict[int, Path]:

@@ -23,19 +23,23 @@ class ImageSource:
         open: gives the RGB picture.
         mask: gives the true object mask, boolean (height, width) in the picture's pixels; None where there is none.
         path: the file it is read from; None for what is drawn or held in memory.
+        label: gives the name of its class; None where none is known. Of a file it is the folder that it lies in, if
+            that is part of its name.
     """
 
     name: str
     open: Callable[[], Image.Image]
     mask: Callable[[], np.ndarray] | None = None
     path: Path | None = None
+    label: Callable[[], str] | None = None
 
 
 def sources(paths: Sequence[str | Path], limit: int | None = None) -> list[ImageSource]:
     """Name the images behind paths, without opening them.
 
     An image of a folder is named by its path in the folder, another by its file's name; where two would have one name,
-    both have their whole path. Control characters in names are escaped.
+    both have their whole path. Control characters in names are escaped. In a folder of folders each image is labelled
+    by the folder it lies in.
 
     Args:
         paths: image files, folders (searched recursively, in sorted order) or ``scenes:N`` (N procedural held-out
@@ -88,7 +92,9 @@ def _expand(path: str | Path) -> Iterator[_Found]:
 
 
 def _file(path: Path, name: str) -> _Found:
-    return _Found(ImageSource(printable(name), partial(open_image, path), path=path), printable(str(path)))
+    folder = Path(name).parent.name
+    label = partial(str, printable(folder)) if folder else None
+    return _Found(ImageSource(printable(name), partial(open_image, path), path=path, label=label), printable(str(path)))
 
 
 def _scenes(text: str) -> Iterator[_Found]:
@@ -96,9 +102,28 @@ def _scenes(text: str) -> Iterator[_Found]:
     if not count.isascii() or not count.isdigit() or len(count) > 7 or not 1 <= int(count) <= 1_000_000:
         raise ImageError(f"{text[:40]!r} is not understood; write scenes:N with N from 1 to 1,000,000.")
 
-    from model_zoo.scenes import Scenes  # brings torch
-
-    scenes = Scenes()  # the held-out ones
     for index in range(int(count)):
         name = f"scene-{index:06d}"
-        yield _Found(ImageSource(name, partial(scenes.image, index), partial(scenes.mask, index)), name)
+        label = partial(_scene_class, index)
+        yield _Found(ImageSource(name, partial(_scene, index), partial(_scene_mask, index), label=label), name)
+
+
+# The scenes bring torch, which naming the images does not need.
+
+
+def _scene(index: int) -> Image.Image:
+    from model_zoo.scenes import Scenes
+
+    return Scenes().image(index)
+
+
+def _scene_mask(index: int) -> np.ndarray:
+    from model_zoo.scenes import Scenes
+
+    return Scenes().mask(index)
+
+
+def _scene_class(index: int) -> str:
+    from model_zoo.scenes import Scenes
+
+    return Scenes().label(index)

@@ -2,11 +2,25 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from torch import nn
 
 Kind = Literal["global", "window", "class", "pool"]
+
+AFTER_ATTENTION = {
+    "Block": "norm2",
+    "EvaBlock": "norm2",
+    "LayerScaleBlock": "norm2",
+    "SwinTransformerBlock": "norm2",
+    "TransformerBlock2d": "norm2",
+    "ResPostBlock": "mlp",
+    "EvaBlockPostNorm": "mlp",
+    "SwinTransformerV2Block": "mlp",
+    "ParallelThingsBlock": "ffns.0",
+}
+"""Blocks that add their attention before their MLP begins, and the submodule that is given the stream in between."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,24 @@ class Tap:
 
 
 @dataclass(frozen=True)
+class Block:
+    """One residual block, or attention that pools what the last block gave, as a lesion sees it.
+
+    Attributes:
+        name: module path.
+        branches: what the block adds to the residual stream, one part after the other: name of the part
+            (``attention`` and ``mlp``; of a residual convolution ``block``) and path of the module that gives it.
+        heads: attention heads whose outputs lie side by side before they are projected; 0 where they do not.
+        projection: path of the module that projects them.
+    """
+
+    name: str
+    branches: tuple[tuple[str, str], ...] = ()
+    heads: int = 0
+    projection: str = ""
+
+
+@dataclass(frozen=True)
 class Layout:
     """What `describe` finds; see `model_zoo.adapter.ModelSpec` for the fields."""
 
@@ -95,6 +127,7 @@ class Layout:
     taps: dict[str, Tap]
     no_attention: str | None
     interrupted: bool = False
+    blocks: tuple[Block, ...] = ()
 
 
 def describe(model: nn.Module, input_size: tuple[int, int]) -> Layout:
@@ -108,9 +141,9 @@ def describe(model: nn.Module, input_size: tuple[int, int]) -> Layout:
     prefix = _prefix(model)
     layers = tuple(_attention_layers(model, grid, prefix))
     reason = None if layers else _no_attention(model)
-    return Layout(
-        patch, grid, prefix, layers, _taps(model, layers, len(prefix), grid), reason, _interrupted(model, layers)
-    )
+    taps = _taps(model, layers, len(prefix), grid)
+    interrupted = _interrupted(model, layers)
+    return Layout(patch, grid, prefix, layers, taps, reason, interrupted, _separable(model, layers))
 
 
 def _no_attention(model: nn.Module) -> str:
@@ -219,9 +252,50 @@ def _interrupted(model: Any, layers: tuple[AttentionLayer, ...]) -> bool:
     """Whether blocks without attention, as convolutions, lie between attention layers, or their maps shrink."""
     names = {layer.name.rpartition(".")[0] for layer in layers}
     places = [place for place, (path, _) in enumerate(_blocks(model)) if path in names]
-    return len({layer.grid for layer in layers}) > 1 or places != list(
-        range(places[0], places[-1] + 1) if places else ()
-    )
+    between = any(after - before > 1 for before, after in pairwise(places))
+    return between or len({layer.grid for layer in layers}) > 1
+
+
+def _merges_before(model: nn.Module, path: str) -> bool:
+    """Whether a block is the first of a stage that begins by merging patches (Swin)."""
+    stage = path.rpartition(".blocks.")[0]
+    merging = getattr(model.get_submodule(stage), "downsample", None) if stage and path.endswith(".blocks.0") else None
+    return isinstance(merging, nn.Module) and not isinstance(merging, nn.Identity)
+
+
+def _separable(model: nn.Module, layers: tuple[AttentionLayer, ...]) -> tuple[Block, ...]:
+    """The blocks with their branches, and attention outside of them; none where a block's branches are not known."""
+    of_block = {layer.name.rpartition(".")[0]: layer for layer in layers}
+    found = []
+    for path, block in _blocks(model):
+        branches = tuple((part, f"{path}.{end}") for part, end in _branches(block))
+        if not branches:
+            return ()
+        found.append(Block(path, branches, *_projection(model, of_block.get(path))))
+    alone = [layer for layer in layers if layer.name.rpartition(".")[0] not in {block.name for block in found}]
+    return (*found, *(Block(layer.name, (), *_projection(model, layer)) for layer in alone)) if found else ()
+
+
+def _branches(block: nn.Module) -> list[tuple[str, str]]:
+    """Parts of a block, and the module whose output is added to the stream, behind layer scale and norms."""
+
+    def last(*names: str) -> str | None:
+        return next((name for name in names if isinstance(getattr(block, name, None), nn.Module)), None)
+
+    if last("attn") and last("mlp"):
+        ends = (("attention", last("drop_path1", "attn")), ("mlp", last("drop_path2", "mlp")))
+        return [(part, end) for part, end in ends if end]
+    end = last("drop_path", "se", "bn3", "bn2")
+    return [("block", end)] if last("conv1", "conv1_1x1") and end else []
+
+
+def _projection(model: nn.Module, layer: AttentionLayer | None) -> tuple[int, str]:
+    """Heads that lie side by side in the input of a projection, and its path."""
+    if layer is None:
+        return 0, ""
+    inner = getattr(model.get_submodule(layer.name), "proj", None)
+    even = isinstance(inner, nn.Linear) and inner.in_features % layer.heads == 0
+    return (layer.heads, f"{layer.name}.proj") if even else (0, "")
 
 
 def _taps(model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, grid: tuple[int, int]) -> dict[str, Tap]:
@@ -243,6 +317,10 @@ def _taps(model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, gri
             windowed = type(inner).__name__ == "WindowAttention"
             if inner is not None and not windowed:
                 taps[f"{point}.{index}"] = tap(f"{path}.{child}", "out", path)
+        if between := AFTER_ATTENTION.get(type(block).__name__):
+            taps[f"resid_mid.{index}"] = tap(f"{path}.{between}", "in", path)
+        if _merges_before(model, path):
+            taps[f"resid_pre.{index}"] = tap(path, "in", path)
     if blocks and isinstance(getattr(model, "norm", None), nn.Module):
         taps["norm"] = Tap("norm", "out", prefix, grid, last)
     for index, layer in enumerate(layers):

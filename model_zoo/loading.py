@@ -15,9 +15,9 @@ from torch import nn
 import model_zoo.architectures  # noqa: F401 (registers the networks of the shipped models)
 from model_zoo import checkpoints, hub, trained
 from model_zoo.adapter import Adapter
-from model_zoo.catalog import CATALOG
+from model_zoo.catalog import CATALOG, DECODER
 from model_zoo.input_size import ImageSize, check, resize
-from model_zoo.mae import DECODER, Decoder, load_decoder
+from model_zoo.mae import Decoder, load_decoder
 from model_zoo.memory import is_out_of_memory, machine_bytes, refuse_too_large, weight_bytes
 from model_zoo.reference import ModelError, ModelReference, parse
 

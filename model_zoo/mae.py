@@ -16,8 +16,6 @@ from timm.layers import build_sincos2d_pos_embed, resample_abs_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-DECODER = "decoder.safetensors"
-"""Name of the decoder's weights beside a model's own."""
 VARIANCE_FLOOR = 1e-4
 HEADS = 4
 

@@ -160,6 +160,10 @@ class Scenes:
         """One scene as an RGB picture."""
         return Image.fromarray(self.batch([index]).images[0].permute(1, 2, 0).numpy())
 
+    def label(self, index: int) -> str:
+        """Name of the class whose shape one scene shows; nothing is drawn for it."""
+        return CLASSES[int(self._labels(self._draw([index], 0))[0][0])]
+
     def mask(self, index: int) -> np.ndarray:
         """The object's mask in that picture: boolean (height, width)."""
         return self.batch([index]).masks[0].numpy()

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -42,17 +43,24 @@ VIEWS = (
     View("comparison-dark", "/?draw=mask", scheme="dark"),
     View("comparison-phone", "/", width=390, height=844),
     View("zoo", "/zoo"),
+    View("results", "/results?result=objectives"),
 )
+RUN = (
+    *("--model", "DINO=scenes-vit-dino", "--model", "supervised=scenes-vit-supervised", "--images", "scenes:40"),
+    *("--probe", "attention-distance", "--probe", "cka"),
+)
+"""The run that the page of results shows."""
 
 
 @contextmanager
-def dashboard() -> Iterator[str]:
-    """Run the server and give its address."""
+def dashboard(runs: Path) -> Iterator[str]:
+    """Run the server, which finds its runs there, and give its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "dashboard/Home.py", "--server.port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "DASHBOARD_RUNS": str(runs)}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(300):
             try:
@@ -88,7 +96,10 @@ def main() -> None:
     if chromium is None:
         raise SystemExit("There is no chromium here: install Debian's, or set CHROMIUM to its path.")
     TARGET.mkdir(parents=True, exist_ok=True)
-    with dashboard() as address, sync_playwright() as playwright:
+    with TemporaryDirectory() as runs, dashboard(Path(runs)) as address, sync_playwright() as playwright:
+        if not names or "results" in names:
+            measure = [sys.executable, "-m", "probes", "run", *RUN, "--out", f"{runs}/objectives.zarr"]
+            subprocess.run(measure, cwd=ROOT, check=True)
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
         for view in VIEWS:

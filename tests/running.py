@@ -15,11 +15,15 @@ ROOT = Path(__file__).parents[1]
 
 @contextmanager
 def dashboard(folder: Path) -> Iterator[int]:
-    """Give the port of a dashboard whose hub is a port where nobody answers; its output goes to ``folder / "log"``."""
+    """Give the port of a dashboard whose hub is a port where nobody answers; its output goes to ``folder / "log"``.
+
+    Results of runs are looked for in ``folder / "runs"``.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(folder / "hub")}
+    runs = {"DASHBOARD_RUNS": str(folder / "runs")}
+    environment = {**os.environ, **runs, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(folder / "hub")}
     command = [sys.executable, "-m", "streamlit", "run", "dashboard/Home.py", "--server.port", str(port)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -1,4 +1,4 @@
-"""What the packages import is what requirements.txt and requirements-umap.txt pin, no more and no less."""
+"""What the packages import is what requirements.txt and those of the optional packages pin, no more and no less."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ def imported() -> set[str]:
 def test_every_import_is_declared_and_every_requirement_imported() -> None:
     lines = [
         line
-        for file in ("requirements.txt", "requirements-umap.txt")
+        for file in ("requirements.txt", "requirements-ray.txt", "requirements-umap.txt")
         for line in (ROOT / file).read_text(encoding="utf-8").splitlines()
         if line and not line.startswith("#")
     ]

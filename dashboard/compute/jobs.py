@@ -53,7 +53,7 @@ class Job:
 
     label: str
     stage: str = ""
-    done: int = 0
+    done: float = 0
     total: int | None = None
     state: State = "queued"
     error: str | None = None
@@ -67,7 +67,7 @@ class Job:
     _cancel: threading.Event = field(default_factory=threading.Event)
     _stage_began: float = 0.0
 
-    def report(self, stage: str, done: int = 0, total: int | None = None) -> None:
+    def report(self, stage: str, done: float = 0, total: int | None = None) -> None:
         """Called by the work: says how far it is, and stops it when it was cancelled.
 
         Raises:

@@ -13,7 +13,7 @@ from functools import cache
 from dashboard.cache import Bounded, memory
 from dashboard.compute.jobs import Cancelled, Job, Jobs, QueueFull
 from dashboard.compute.requests import Failure, Request, Result
-from dashboard.compute.work import compute, explain
+from dashboard.compute.work import JOBS, compute, explain
 from dashboard.state.models import reference
 from model_zoo.adapter import ModelSpec
 
@@ -162,4 +162,4 @@ def _failure_bytes(failed: tuple[Failure, Request]) -> int:
 @cache
 def store() -> Results:
     """The results of this process."""
-    return Results(Jobs(workers=2, explain=explain), compute)
+    return Results(Jobs(workers=JOBS, explain=explain), compute)

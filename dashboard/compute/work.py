@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 
@@ -15,7 +15,7 @@ import probes
 from dashboard.compute.jobs import Job
 from dashboard.compute.passes import Pass, passes
 from dashboard.compute.requests import Request, Result
-from dashboard.images import gallery
+from dashboard.images import gallery, sets
 from dashboard.state.models import reference
 from model_zoo.adapter import Adapter, Geometry
 from model_zoo.catalog import CATALOG
@@ -25,14 +25,17 @@ from model_zoo.memory import is_out_of_memory
 from model_zoo.reference import ModelError
 from probes.core import runner
 from probes.core.base import Probe
+from probes.core.cluster import ClusterError
 
+JOBS = 2
+"""Jobs that run at once."""
 UNCROPPED_MOST = 3.0
 """The whole image may take this many times the tokens of the model's own input; a longer one is made smaller."""
 
 
 def explain(error: BaseException) -> str | None:
     """An exception as one sentence for the user; None for those that only a log can explain."""
-    if isinstance(error, (ModelError, ImageError)):
+    if isinstance(error, (ModelError, ImageError, ClusterError)):
         return str(error)
     if is_out_of_memory(error):
         return "There was not enough memory: compare fewer models, or choose the model's own image size."
@@ -101,9 +104,9 @@ def _run(one: Pass, adapters: Mapping[str, Adapter], job: Job) -> dict[Request, 
     """Run a pass and give every request its own, also where it asked for one image of several."""
     wanted = {(request.probe, request.params): probe_of(request) for request in one.requests}
     names = {key: str(index) for index, key in enumerate(wanted)}
-    done = runner.run(
+    done = run_by(os.environ.get("PROBES_ENGINE", "local"))(
         adapters,
-        [gallery.source(image) for image in one.images],
+        [sets.source(image) for image in one.images],
         {names[key]: probe for key, probe in wanted.items()},
         on_progress=lambda n, of: job.report("computing", n, of),
     )
@@ -115,6 +118,23 @@ def _run(one: Pass, adapters: Mapping[str, Adapter], job: Job) -> dict[Request, 
             result = {label: _of_image(dataset, place) for label, dataset in result.items()}
         found[request] = result
     return found
+
+
+@cache
+def run_by(engine: str) -> Callable[..., runner.Results]:
+    """Who runs the passes: this process, or the workers of a Ray cluster, as many as jobs run at once.
+
+    Raises:
+        ValueError: the server's setting names neither.
+    """
+    match engine:
+        case "local":
+            return runner.run
+        case "ray":
+            from probes.core.remote import Passes
+
+            return Passes(JOBS, zoo_budget()).run
+    raise ValueError(f"The server's PROBES_ENGINE is {engine!r}; it must be local or ray.")
 
 
 def _of_image(dataset: xr.Dataset, place: int) -> xr.Dataset:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
@@ -96,6 +96,21 @@ def linked_values(tokens: Iterable[int]) -> str:
     return "times even" if counts and max(counts) > SAME * min(counts) else "weight"
 
 
+def mass_share(label: str, width: int | Literal["stretch"] = "stretch") -> float:
+    """Draw the slider for the share of a map's sum that its mask holds, 0.6 as in DINO's figures."""
+    return st.slider(
+        label,
+        0.1,
+        0.95,
+        0.6,
+        0.05,
+        key="tau",
+        bind="query-params",
+        width=width,
+        help=meaning("mass mask", "DINO's figures use 60%."),
+    )
+
+
 def popover(tokens: Iterable[int]) -> MapOptions:
     """Draw the popover and return what is chosen.
 
@@ -109,16 +124,7 @@ def popover(tokens: Iterable[int]) -> MapOptions:
             "draw",
             help="The map; the photo inside the patches that hold most of its mass; or the map with their outline.",
         )
-        tau = st.slider(
-            "Mass inside the mask",
-            0.1,
-            0.95,
-            0.6,
-            0.05,
-            key="tau",
-            bind="query-params",
-            help=meaning("mass mask", "DINO's figures use 60%."),
-        )
+        tau = mass_share("Mass inside the mask")
         values = linked_values(tokens)
         st.session_state["values_choice"] = values
         st.segmented_control(

@@ -98,7 +98,7 @@ def describe(job: Job, jobs: int) -> str:
     if job.total and job.stage == "download":
         parts.append(f"{number(job.done / 1e6)} of {number(job.total / 1e6)} MB")
     elif job.total and job.total > 1:
-        parts.append(f"{job.done} of {job.total}")
+        parts.append(f"{int(job.done)} of {job.total}")
     if job.seconds_left is not None and job.seconds_left >= 1:
         parts.append(f"about {job.seconds_left:.0f} s left")
     if jobs > 1:

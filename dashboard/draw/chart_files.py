@@ -97,7 +97,8 @@ def _layer(figure: go.Figure, axes: tuple[str, str], named: dict[str, Any], *, r
         elif trace.fill == "toself":
             layers.append(_band(trace, x, y))
         else:
-            layers += _series(trace, x, y, colour if trace.name in named else alt.value(trace.line.color))
+            own = alt.value(trace.line.color or trace.marker.color)
+            layers += _series(trace, x, y, colour if trace.name in named else own)
     for shape in figure.layout.shapes:
         if shape.xref.split()[0] != axes[0] or shape.yref.split()[0] != axes[1]:
             continue
@@ -113,13 +114,20 @@ def _series(trace: go.Scatter, x: alt.X, y: alt.Y, colour: Any) -> list[alt.Char
         {"x": trace.x, "y": np.asarray(trace.y, float), "name": trace.name, "place": range(len(trace.x))}
     )
     base, layers = alt.Chart(rows).encode(x=x, y=y, color=colour), []
+    if trace.error_y.array is not None:
+        error = np.nan_to_num(np.asarray(trace.error_y.array, float))
+        ends = rows.assign(y=rows["y"] - error, high=rows["y"] + error)
+        layers.append(alt.Chart(ends).mark_rule(opacity=0.5).encode(x=x, y=y, y2="high:Q", color=colour))
     if "lines" in (trace.mode or "lines"):
         line = base.mark_line(strokeWidth=trace.line.width or 2, strokeDash=DASHES.get(trace.line.dash, [1, 0]))
         layers.append(line.encode(order="place:Q"))
     if "markers" in (trace.mode or ""):
         symbol = str(trace.marker.symbol or "circle")
-        most = float(np.max(trace.marker.size or 7))
-        layers.append(base.mark_point(filled=True, opacity=1, shape=SHAPES.get(symbol, symbol), size=most**2))
+        most = float(np.max(7 if trace.marker.size is None else trace.marker.size))
+        shape, opacity = symbol.removesuffix("-open"), float(trace.marker.opacity or 1)
+        filled = shape == symbol
+        shape = SHAPES.get(shape, shape)
+        layers.append(base.mark_point(filled=filled, shape=shape, opacity=opacity, size=most**2))
     return layers
 
 

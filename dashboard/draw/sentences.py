@@ -1,5 +1,6 @@
 """What attention maps say, in one sentence. Pure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,11 @@ import numpy as np
 
 from dashboard.draw.head_maps import mass_mask
 from dashboard.draw.palette import number
+
+
+def literal(name: str) -> str:
+    """A name that anyone may have chosen, in Markdown: what would be a sign of it stands for itself."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(name.split()))
 
 
 @dataclass(frozen=True)

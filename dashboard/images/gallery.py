@@ -239,8 +239,16 @@ def _photo_size(name: str) -> tuple[int, int]:
 
 def source(identity: str) -> ImageSource:
     """The picture as the probes take it."""
-    exact = partial(mask, identity) if identity.startswith("scene:") else None
-    return ImageSource(identity, partial(load, identity), exact)
+    if not identity.startswith("scene:"):
+        return ImageSource(identity, partial(load, identity))
+    return ImageSource(identity, partial(load, identity), partial(mask, identity), label=partial(label, identity))
+
+
+def label(identity: str) -> str:
+    """The class of a procedural scene."""
+    from model_zoo.scenes import Scenes
+
+    return Scenes().label(int(identity.removeprefix("scene:")))
 
 
 @remember(MASK_BYTES)

@@ -7,11 +7,12 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 
 from dashboard.images import archives, gallery
 from model_zoo.decoding import ImageError
+from model_zoo.images import ImageSource
 from model_zoo.scenes import CLASSES, Scenes
 
 SCENES = (32, 100, 250, 500, 1000, 2000)
@@ -88,8 +89,21 @@ class Sets:
             kept = self._kept.get(identity)
         return kept if kept and all(gallery.missing(image) is None for image in kept.images) else None
 
+    def class_of(self, image: str) -> str:
+        """The class of an uploaded image by the set that was added last with it; empty where none says one."""
+        with self._lock:
+            known = [kept for kept in self._kept.values() if kept.classes and image in kept.images]
+        return known[-1].classes[known[-1].images.index(image)] if known else ""
+
 
 SETS = Sets()
+
+
+def source(image: str) -> ImageSource:
+    """The picture as the probes take it, with its class where it is known."""
+    found = gallery.source(image)
+    named = SETS.class_of(image)
+    return replace(found, label=partial(str, named)) if named else found
 
 
 def named(name: str, chosen: tuple[str, ...]) -> ImageSet:

@@ -15,7 +15,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 NAMES = (
     *("model", "colour", "image", "set", "layer", "head", "heads", "query", "at", "pick", "target", "of", "box"),
-    *("units", "values", "flat", "run"),
+    *("units", "values", "flat", "run", "off", "pin"),
 )
 TEXTS = ("search",)
 """Widgets bound to the link that take any text; the values of all others are numbers or choices."""

@@ -22,8 +22,9 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 import model_zoo.architectures  # noqa: F401  (registers the shipped networks with timm)
+from model_zoo.catalog import DECODER
 from model_zoo.features import extract, knn_top1
-from model_zoo.mae import DECODER, save_decoder
+from model_zoo.mae import save_decoder
 from model_zoo.reference import step_name
 from model_zoo.training.config import Stage, TrainConfig
 from model_zoo.training.data import Source, open_source

@@ -18,15 +18,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model_zoo.catalog import CATALOG
+from model_zoo.catalog import CATALOG, DECODER
 from model_zoo.loading import load
-from model_zoo.mae import DECODER
 from model_zoo.reference import step_name
 from model_zoo.scenes import CLASSES, PROBE_BANK_SEED
 from model_zoo.training.config import TrainConfig, stages_taken, steps_taken
 from model_zoo.training.loop import WEIGHTS, build_student, save_weights
 from model_zoo.training.snapshots import STARTS
-from probes.core.evaluation import Measured, evaluate_scenes
+from probes.core.evaluation.figures import Measured
+from probes.core.evaluation.scenes import evaluate_scenes
 
 HELD_OUT = 2000
 
@@ -215,8 +215,8 @@ def _readme(card: dict[str, Any], configs: list[TrainConfig]) -> str:
             "",
             "Made to be looked at, not to be used: it knows ten shapes on painted backgrounds and says nothing",
             "reliable about photographs. Class and surface agree in 70% of the scenes, so a model may lean on",
-            "surfaces; the shape bias says how far. One seed was trained, so differences between models of a few",
-            "hundredths are not evidence that one objective is better.",
+            "surfaces; the shape bias says how far. Each recipe was trained with one seed, the supervised with two:",
+            "differences of a few hundredths are not evidence that one objective is better.",
             "",
         ]
     )

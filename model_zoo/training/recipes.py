@@ -139,11 +139,10 @@ RECIPES: dict[str, TrainConfig] = {
     ),
     "digits": TrainConfig(
         objective="supervised",
-        architecture="scenes_vit",
+        architecture="digits_vit",
         data="digits",
         stages=(Stage(24_000, 16),),
         lr=3e-3,
-        arguments={"img_size": 16, "patch_size": 2, "embed_dim": 48, "depth": 4, "num_heads": 3},
         **_MUON,
     ),
 }

@@ -67,6 +67,8 @@ class Batch:
         originals: the pictures before preprocessing; of some runs only their sizes are left.
         masks: gives each picture's true object mask where it has one, see `model_zoo.images.ImageSource`; empty where
             none has.
+        labels: gives the name of each picture's class where one is known; empty where none is.
+        report: to be called in long work with the share of it that is done, 0 to 1; it may raise to cancel.
     """
 
     adapter: Adapter
@@ -74,6 +76,8 @@ class Batch:
     inputs: Tensor
     originals: Sequence[HasSize]
     masks: Sequence[Callable[[], np.ndarray] | None] = ()
+    labels: Sequence[Callable[[], str] | None] = ()
+    report: Callable[[float], None] = lambda share: None
 
     @property
     def geometries(self) -> list[Geometry]:

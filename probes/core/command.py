@@ -54,7 +54,8 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
         metavar="N|HxW",
         help="N: the model's transform at N px; HxW: whole image, uncropped",
     )
-    add("--engine", choices=["local", "ray"], default="local")
+    add("--engine", choices=["local", "ray"], default="local", help="who measures: this process, or a Ray cluster")
+    add("--ray-workers", type=_positive, metavar="N", help="with --engine ray; one a GPU or a core if it is left out")
     add("--resume", action="store_true", help="continue a run that was broken off")
 
 

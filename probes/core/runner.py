@@ -21,7 +21,7 @@ from probes.core.capture import Batch, Tokens, Weights, forward, ready_to_copy, 
 from probes.core.precision import Dtype, autocast, choose
 
 Results = dict[str, dict[str, xr.Dataset]]
-Progress = Callable[[int, int], None]
+Progress = Callable[[float, int], None]
 Unreadable = Callable[[int, ImageError], None]
 
 
@@ -47,7 +47,8 @@ def run(
         batch_size: images in a forward pass.
         dtype: of forward passes: ``float32``, ``bfloat16`` (autocast) or ``auto``, see `probes.core.precision.choose`.
             Gradients are taken in float32. Every result's attribute ``dtype`` says which it was.
-        on_progress: called with images×models done and in all; it may raise to cancel.
+        on_progress: called with images×models done and in all; it may raise to cancel. Long work of a batch counts as a
+            part of its images.
         on_unreadable: called with the place and the error of an image that cannot be opened, which is left out: the
             others are numbered without it, and the results' attribute ``unreadable`` names it. None raises the error.
 
@@ -80,7 +81,7 @@ def run(
         for label, adapter in wanted.items():
             if batch:
                 with torch.inference_mode(), autocast(adapter, chosen[label]):
-                    folds[label].take(ready.of(label, adapter, batch))
+                    folds[label].take(ready.of(label, adapter, batch, _within(on_progress, done, len(batch), total)))
             done += len(ready.sources) + len(ready.errors)
             if on_progress:
                 on_progress(done, total)
@@ -124,6 +125,13 @@ def bfloat16_differences(
     }
 
 
+def _within(on_progress: Progress | None, done: int, images: int, total: int) -> Callable[[float], None]:
+    """What tells of a share of a batch as a part of the run."""
+    if on_progress is None:
+        return lambda share: None
+    return lambda share: on_progress(done + share * images, total)
+
+
 @dataclass(frozen=True)
 class _Ready:
     """Images opened for a batch, their inputs for every model, and the errors of those that cannot be, by place."""
@@ -133,9 +141,11 @@ class _Ready:
     inputs: dict[str, Tensor]
     errors: dict[int, ImageError]
 
-    def of(self, label: str, adapter: Adapter, images: range) -> Batch:
+    def of(self, label: str, adapter: Adapter, images: range, report: Callable[[float], None]) -> Batch:
         masks = [source.mask for source in self.sources]
-        return Batch(adapter, images, same_device(adapter, self.inputs[label]), self.originals, masks)
+        labels = [source.label for source in self.sources]
+        inputs = same_device(adapter, self.inputs[label])
+        return Batch(adapter, images, inputs, self.originals, masks, labels, report)
 
 
 def _batches(models: Mapping[str, Adapter], images: Sequence[ImageSource], size: int) -> Iterator[_Ready]:

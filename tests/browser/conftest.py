@@ -52,12 +52,18 @@ def page(context):
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def server_folder(tmp_path_factory):
+    """Where the server writes its log and finds its runs."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="session")
+def server(server_folder):
     """The address of a running dashboard whose hub is a port where nobody answers."""
-    folder = tmp_path_factory.mktemp("server")
-    with running.dashboard(folder) as port:
+    with running.dashboard(server_folder) as port:
         yield f"http://127.0.0.1:{port}"
-    assert "Traceback" not in (folder / "log").read_text(), (folder / "log").read_text()[-4000:]
+    log = (server_folder / "log").read_text()
+    assert "Traceback" not in log, log[-4000:]
 
 
 @pytest.fixture

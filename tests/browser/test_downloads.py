@@ -14,7 +14,8 @@ MODELS = "model=timm:test_vit@random:0&model=timm:test_vit2@random:0"
 SMALLEST = "&image=scene:0&image=scene:1&set=chosen"
 OWN = {"cka": "&image=scene:2&image=scene:3", "heads": "&query=patch&at=0.5,0.4"}
 """What a page is opened with beside the models and two scenes."""
-WITHOUT = {"zoo": "a table that saves itself", "glossary": "words", "digits": "nothing before a training"}
+WITHOUT = {"zoo": "a table that saves itself", "glossary": "words", "digits": "nothing before a training",
+           "results": "nothing before a run; with one they are in test_results"}  # fmt: skip
 COUNTED = ("layer", "layer_a", "layer_b", "head", "row", "column", "query_row", "query_column", "rank")
 SVG = "{http://www.w3.org/2000/svg}"
 PAGES = [name for name, _, _ in navigation.pages() if name not in WITHOUT]

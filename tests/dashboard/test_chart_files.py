@@ -75,3 +75,21 @@ def test_a_logarithmic_axis_is_one_in_the_file():
         for point in marks(chart_files.svg(drawn, "t"), "point")
     ]
     assert abs((places[2] - places[1]) - (places[1] - places[0])) < 0.5
+
+
+def test_standard_errors_open_marks_and_marks_of_several_sizes_are_drawn():
+    drawn = go.Figure()
+    drawn.add_scatter(
+        x=[1, 2],
+        y=[3.0, 4.0],
+        error_y={"array": [0.5, 0.25]},
+        mode="lines+markers",
+        name="ViT",
+        line={"color": "#0072B2"},
+        marker={"symbol": "circle-open", "size": np.array([8, 14])},
+    )
+    drawn.add_scatter(x=[1], y=[2.0], mode="markers", name="heads", showlegend=False, marker={"color": "#E69F00"})
+    svg = chart_files.svg(drawn, "Distance")
+    assert len(marks(svg, "rule mark")) == 2
+    points = marks(svg, "point")
+    assert [point.get("fill") for point in points] == ["transparent", "transparent", "#E69F00"]

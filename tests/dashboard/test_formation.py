@@ -202,7 +202,8 @@ def test_pictures_that_are_no_scenes_have_no_right_answers_and_the_page_says_so(
 def test_likeness_is_of_each_moment_with_the_finished_model() -> None:
     measure = MEASURES["cka"]
     along = moments("scenes-vit-supervised")
-    asked = measure.asks([along])
+    assert measure.asks([along], 15) == []
+    asked = measure.asks([along], 16)
     assert [ask.models for ask in asked] == [(one.model,) for one in along]
     assert {ask.against for ask in asked} == {"scenes-vit-supervised"}
     assert len({ask.key for ask in asked}) == 1
@@ -236,6 +237,10 @@ def test_every_quantity_is_drawn_of_a_shipped_training() -> None:
         assert not at.exception
         assert [error.value for error in at.error] == []
         said = [one.value for one in at.markdown if "n = 4 images" in one.value]
+        if measure.least > 4:
+            assert not said
+            assert any("at least 16 images" in one.value for one in at.caption)
+            continue
         assert len(said) == 1
         assert f"**ViT, supervised**: {measure.label} from " in said[0]
         assert "(untrained)" in said[0]
@@ -259,3 +264,21 @@ def test_a_run_on_digits_can_be_followed_like_a_shipped_training() -> None:
     weights = dict(again.named_parameters())
     for path, value in first.module.named_parameters():
         assert torch.allclose(value, weights[path], atol=1e-3), "the untrained network is the one that was trained"
+
+
+def test_layers_without_attention_have_no_line_of_it() -> None:
+    measure = MEASURES["lesion"]
+    values = np.array([[np.nan, 0.7], [0.9, 0.8]])
+    dataset = xr.Dataset({"part_cosine": (("layer", "part"), values)}, coords={"part": ["attention", "mlp"]})
+    course = of(measure, dataset)
+    drawn = curves.over_training([course], measure, 0)
+    assert [list(trace.y) for trace in drawn.data] == [[0.9, 0.9]]
+    assert [trace.showlegend for trace in drawn.data] == [True]
+    assert "layer 2 most" in curves.in_words([course], measure, 2)
+
+
+def test_the_highest_frequency_is_that_of_each_blocks_own_grid() -> None:
+    points = ["embed", "resid_post.0", "resid_mid.1", "resid_post.1"]
+    relative = np.array([[0, 9, 9], [0, -1, -3], [0, 9, 9], [0, -2, np.nan]], float)
+    dataset = xr.Dataset({"relative": (("point", "frequency"), relative)}, coords={"point": points})
+    assert MEASURES["fourier"].values(dataset).tolist() == [[-3.0], [-2.0]]

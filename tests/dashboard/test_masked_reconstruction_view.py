@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 from streamlit.testing.v1 import AppTest
 
@@ -14,11 +13,12 @@ from dashboard.compute.asking import ModelResult
 from dashboard.views.masked_reconstruction import pictures
 from model_zoo import catalog
 from model_zoo.adapter import Geometry
-from model_zoo.mae import DECODER, Decoder, save_decoder
+from model_zoo.catalog import DECODER
 from tests.dashboard.turning import turn_to
 
 HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 KEY = "scenes-vit-mae"
+SHIPPED = catalog.CATALOG[KEY].folder
 
 
 def dataset() -> xr.Dataset:
@@ -61,7 +61,7 @@ def test_the_words_follow_from_the_numbers() -> None:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The shipped masked autoencoder without a decoder, in a folder of its own, and nothing kept of it."""
-    shutil.copytree(catalog.CATALOG[KEY].folder, tmp_path / KEY, ignore=shutil.ignore_patterns(DECODER))
+    shutil.copytree(SHIPPED, tmp_path / KEY, ignore=shutil.ignore_patterns(DECODER))
     monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
     for kept in (work.zoo, results.store):
         kept.cache_clear()
@@ -90,8 +90,7 @@ def test_without_a_decoder_the_page_says_so_plainly(folder, settle) -> None:
 
 
 def test_with_a_decoder_it_is_drawn_and_another_mask_changes_the_numbers(folder, settle) -> None:
-    torch.manual_seed(0)
-    save_decoder(Decoder(128, 8, (14, 14)), folder / DECODER)
+    shutil.copyfile(SHIPPED / DECODER, folder / DECODER)
     at = opened(settle, hidden="50")
     first = said(at)
     assert "over the 98 hidden of 196 patches" in first

@@ -9,6 +9,7 @@ import torch
 import model_zoo.architectures  # noqa: F401 (registers the shipped networks)
 from model_zoo.catalog import CATALOG, PRESETS, CatalogEntry
 from model_zoo.layout import describe
+from model_zoo.reported import REPORTED
 
 FAMILIES = {
     "ViT",
@@ -102,3 +103,15 @@ def test_masked_autoencoders_stand_by_their_patches_and_dinov3_by_its_class_toke
     """No loss reaches the class token of MAE; timm would pool the patches of DINOv3, whose paper reads CLS."""
     assert {CATALOG[key].features for key in ("scenes-vit-mae", "mae-b16", "mae-l16", "eva02-s14")} == {"mean"}
     assert CATALOG["dinov3-s16"].features == "cls"
+
+
+def test_published_accuracy_is_of_classifiers_of_imagenet_1k_in_the_catalog() -> None:
+    entries = {entry.timm_name: entry for entry in CATALOG.values()}
+    assert set(REPORTED) <= set(entries)
+    for name, entry in entries.items():
+        config = timm.get_pretrained_cfg(name)
+        classifies = entry.weights == "hub" and config.num_classes == 1000
+        assert (entry.reported is not None) == classifies, name
+        if entry.reported is not None:
+            assert entry.reported.input_size == (config.test_input_size or config.input_size)[1], name
+            assert 0.7 < entry.reported.top1 < entry.reported.top5 < 1

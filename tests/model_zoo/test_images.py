@@ -275,3 +275,25 @@ def test_names_reach_no_terminal_as_they_are(tmp_path: Path) -> None:
             attempt()
         assert str(error.value).isprintable()
     assert printable("Grüße \udcff") == "Grüße \\udcff"
+
+
+def test_images_of_scenes_and_of_folders_know_their_class(tmp_path):
+    from model_zoo.scenes import CLASSES, Scenes
+
+    scenes = sources(["scenes:3"])
+    true = [CLASSES[label] for label in Scenes().batch(range(3)).labels.tolist()]
+    assert [source.label() for source in scenes] == true
+    (tmp_path / "star").mkdir()
+    for path in (tmp_path / "star" / "a.png", tmp_path / "b.png"):
+        Image.new("RGB", (4, 4)).save(path)
+    named = {source.name: source.label for source in sources([tmp_path])}
+    assert named["star/a.png"]() == "star"
+    assert named["b.png"] is None
+    assert sources([tmp_path / "star" / "a.png"])[0].label is None
+
+
+def test_naming_scenes_needs_no_torch() -> None:
+    code = "import sys; from model_zoo.images import sources; print(len(sources(['scenes:3'])), 'torch' in sys.modules)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", "False"]

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from model_zoo.mae import DECODER, encode, load_decoder, stays
+from model_zoo.catalog import DECODER
+from model_zoo.mae import encode, load_decoder, stays
 from model_zoo.scenes import Scenes
 from model_zoo.training.augment import blurred, jittered_colours, jittered_crops
 from model_zoo.training.command import config_from, configure

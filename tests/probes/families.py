@@ -36,7 +36,9 @@ FAMILIES: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
 QUICK = ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "vit_small_patch14_reg4_dinov2")
 
 
-def peaked(name: str, size: tuple[int, int] | None = None, *, seed: int = 0, sharpen: float = 6.0) -> Adapter:
+def peaked(
+    name: str, size: tuple[int, int] | None = None, *, seed: int = 0, sharpen: float = 6.0, **small: Any
+) -> Adapter:
     """A random model in float64 whose query and key projections are scaled up.
 
     Args:
@@ -44,9 +46,10 @@ def peaked(name: str, size: tuple[int, int] | None = None, *, seed: int = 0, sha
         size: input height and width; the family's from `FAMILIES` when None. Families of `FAMILIES` are made small.
         seed: of the weights.
         sharpen: factor of the query and of the key projection.
+        small: what makes a model small that is not in `FAMILIES`.
     """
-    usual, small = FAMILIES.get(name, (None, {}))
-    size = size or usual
+    usual, own = FAMILIES.get(name, (None, {}))
+    size, small = size or usual, own | small
     default = timm.get_pretrained_cfg(name, allow_unregistered=False).input_size[1:]
     resized = size is not None and tuple(size) != tuple(default)
     with torch.random.fork_rng():

@@ -143,7 +143,6 @@ BAD = [
     (["--batch-size", "0"], "positive"),
     (["--image-size", "big"], "HxW"),
     (["--model", f"a={TINY}@random:0", "--model", f"a={TINY}@random:1"], "a"),
-    (["--engine", "ray"], "ray"),
 ]
 
 

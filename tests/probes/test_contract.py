@@ -1,6 +1,7 @@
 """What every probe must satisfy; a new probe is covered the moment its file exists."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,12 @@ from probes.core.capture import Batch, Weights, forward
 from tests.probes.families import QUICK, inputs, noise, peaked
 
 NAMES = probes.available()
+SMALL = {"loss-landscape": {"steps": 3}, "hessian-spectrum": {"batch": 1, "products": 3}}
+"""Parameters of probes whose defaults take minutes."""
+
+
+def made(name: str) -> Probe:
+    return probes.load(name)(**SMALL.get(name, {}))
 
 
 def fold(probe: Probe, adapter, batches) -> object:
@@ -43,7 +50,8 @@ def take(probe: Probe, adapter, state, batch: range):
         on_attention = attention if "attention" in probe.reads else None
         forward(adapter, x, batch, on_attention=on_attention, on_tokens=tokens, points=points)
     if "batch" in probe.reads:
-        box[0] = probe.update(box[0], Batch(adapter, batch, x, images))
+        labels = [partial(str, "1")] * len(batch)
+        box[0] = probe.update(box[0], Batch(adapter, batch, x, images, labels=labels))
     return box[0]
 
 
@@ -61,7 +69,7 @@ def test_declares_itself(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_result_does_not_depend_on_batching_merging_or_order(name: str) -> None:
-    probe, adapter = probes.load(name)(), peaked("vit_tiny_patch16_224")
+    probe, adapter = made(name), peaked("vit_tiny_patch16_224")
     if reason := probe.undefined(adapter.spec):
         pytest.fail(f"defaults of {name} must be defined for a plain ViT with a classifier: {reason}")
     whole = probe.compute(fold(probe, adapter, [range(4)]))
@@ -82,7 +90,7 @@ def test_result_does_not_depend_on_batching_merging_or_order(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if probes.load(name).per_image])
 def test_a_result_that_is_kept_by_image_does_not_depend_on_the_other_images(name: str) -> None:
-    probe, adapter = probes.load(name)(), peaked("vit_tiny_patch16_224")
+    probe, adapter = made(name), peaked("vit_tiny_patch16_224")
     whole = probe.compute(fold(probe, adapter, [range(4)]))
     assert all("image" in variable.dims for variable in whole.data_vars.values())
     for image in (0, 3):
@@ -98,7 +106,7 @@ def test_a_result_that_is_kept_by_image_does_not_depend_on_the_other_images(name
     "family", [*QUICK, "vit_base_patch16_siglip_224", "cait_xxs24_224", "coatnet_0_224", "resnet50"]
 )
 def test_defined_or_says_why(name: str, family: str) -> None:
-    probe, adapter = probes.load(name)(), peaked(family)
+    probe, adapter = made(name), peaked(family)
     reason = probe.undefined(adapter.spec)
     if reason is not None:
         assert len(reason) > 20
@@ -118,8 +126,8 @@ def test_runs_through_the_runner(name: str) -> None:
     if adapter.decoder is not None:
         adapter.decoder.float()
     images = noise(4)
-    sources = [ImageSource(f"image {i}", lambda i=i: images[i]) for i in range(4)]
-    result = run({"a": adapter}, sources, {name: probes.load(name)()}, batch_size=3)[name]["a"]
+    sources = [ImageSource(f"image {i}", lambda i=i: images[i], label=partial(str, "1")) for i in range(4)]
+    result = run({"a": adapter}, sources, {name: made(name)}, batch_size=3)[name]["a"]
     assert "undefined" not in result.attrs
     if "image" in result.dims:
         assert result.image_name.values.tolist() == [f"image {i}" for i in range(4)]

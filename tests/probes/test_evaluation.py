@@ -22,7 +22,9 @@ from model_zoo.scenes import Scenes
 from model_zoo.training.config import TrainConfig
 from model_zoo.training.outline import head_iou
 from model_zoo.training.recipes import RECIPES
-from probes.core.evaluation import _scenes, evaluate_images, evaluate_scenes, read_labels
+from probes.core.evaluation.classes import read_labels
+from probes.core.evaluation.images import Settings, evaluate_images
+from probes.core.evaluation.scenes import _scenes, evaluate_scenes
 from probes.core.runner import run
 from probes.saliency_score import SaliencyScore
 
@@ -180,7 +182,8 @@ def test_images_are_opened_batch_by_batch(beit):
 
     beit.module.patch_embed.register_forward_hook(lambda *_: waiting.append(opened))
     counted = [ImageSource(source.name, partial(open_image, source)) for source in images]
-    measured = evaluate_images(beit, counted, [source.name[0] for source in images])
+    settings = Settings(batch_size=BATCH, workers=0)
+    measured = evaluate_images(beit, counted, [source.name[0] for source in images], settings)
     assert measured.n == 3 * BATCH + 5
     assert waiting == [BATCH, 2 * BATCH, 3 * BATCH, 3 * BATCH + 5]
 

@@ -10,9 +10,10 @@ import xarray as xr
 
 from model_zoo import catalog
 from model_zoo.adapter import Adapter
+from model_zoo.catalog import DECODER
 from model_zoo.images import ImageSource
 from model_zoo.loading import load
-from model_zoo.mae import DECODER, Decoder, save_decoder, stays
+from model_zoo.mae import Decoder, save_decoder, stays
 from model_zoo.reference import ModelError
 from probes.core.runner import run
 from probes.masked_reconstruction import MaskedReconstruction

@@ -125,6 +125,16 @@ def document(found: Squares, colours: Mapping[str, str], said: str) -> str:
     return matrices.svg(drawn, scale=scale, title="Similarity of layers (CKA)", caption=said)
 
 
+def of_run(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], image: int) -> dict[str, go.Figure]:
+    """The squares of a run's models and pairs, each by its name; a pair's is ``A+B``."""
+    found = {}
+    for name, dataset in datasets.items():
+        labels, dot, run = name.partition(" · ")
+        across, _, up = labels.partition("+")
+        found[name] = figure(f"{across}{dot}{run}", f"{up or across}{dot}{run}", dataset)
+    return found
+
+
 def squares_of(outcome: Outcome) -> dict[tuple[str, str], xr.Dataset]:
     """Every model against itself, and between the first and the last the square of both."""
     alone = [((model.title, model.title), model.datasets["cka"]) for model in outcome.models if "cka" in model.datasets]

@@ -10,10 +10,11 @@ from dashboard.controls import choices, token_layers
 from dashboard.controls.glossary import meaning
 from dashboard.draw import frame, model_columns
 from dashboard.draw.frame import Help
+from dashboard.runs.charts import Stored
 from dashboard.state import models
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Images, Page, Shown, View
-from dashboard.views.cka.squares import REPRESENTATIONS, document, features, figure, reading, squares_of, title
+from dashboard.views.cka.squares import REPRESENTATIONS, document, features, figure, of_run, reading, squares_of, title
 
 POINTS = {"blocks": "block outputs", "all": "also attention, MLP"}
 HOW = """
@@ -136,4 +137,5 @@ VIEW = View(
     models=lambda chosen, _: chosen.models,
     images=Images(several=True, set_default="scenes-100"),
     above=draw_squares,
+    stored={"cka": Stored("CKA of layers", of_run, instead=("cka",), units="CKA")},
 )

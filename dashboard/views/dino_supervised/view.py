@@ -9,7 +9,6 @@ import streamlit as st
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices, image_sets, map_options, object_masks, progress
-from dashboard.controls.glossary import meaning
 from dashboard.controls.map_options import MapOptions
 from dashboard.controls.sidebar import sidebar
 from dashboard.draw import export, frame, panels
@@ -111,17 +110,7 @@ def page() -> None:
         many, _ = image_sets.control(selection, **OF_SET)
         place = _shown_image(many)
         show = choices.one_of_many("Map", SHOWN, "map", width=150)
-        tau = st.slider(
-            "Mass inside the outline",
-            0.1,
-            0.95,
-            0.6,
-            0.05,
-            key="tau",
-            bind="query-params",
-            width=150,
-            help=meaning("mass mask"),
-        )
+        tau = map_options.mass_share("Mass inside the outline", width=150)
         baseline = st.toggle(
             "Random weights",
             True,

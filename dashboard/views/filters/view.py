@@ -6,6 +6,7 @@ from dashboard.compute.asking import Ask
 from dashboard.controls import choices
 from dashboard.draw import frame, model_columns, palette
 from dashboard.draw.frame import Help
+from dashboard.runs.charts import Stored
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Chart, Page, Shown, View
 from dashboard.views.filters import sheets, spatial_frequencies
@@ -109,4 +110,9 @@ VIEW = View(
     images=None,
     above=draw_sheets,
     below=draw_frequencies,
+    stored={
+        "patch-filters": Stored(
+            "spatial frequencies", lambda d, c, _: {"": spatial_frequencies.figure(d, c)}, instead=("amplitude",)
+        ),
+    },
 )

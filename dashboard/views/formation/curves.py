@@ -56,8 +56,10 @@ def over_training(courses: Sequence[Course], measure: Measure, images: int) -> g
         values = np.stack([*along[one.title].values()])  # (moment, layer, head)
         seen = np.array([moment.images for moment in along[one.title]])
         for layer, place_of in enumerate(places_of(values.shape[1], layers)):
+            if not np.isfinite(values[:, layer]).any(1).all():
+                continue  # a block without attention, among those that have it
             at = {"row": place_of // across + 1, "col": place_of % across + 1}
-            _line(drawn, one, seen, values[:, layer], unit, f"layer {layer + 1} of {values.shape[1]}, ", layer == 0, at)
+            _line(drawn, one, seen, values[:, layer], unit, f"layer {layer + 1} of {values.shape[1]}, ", at)
     levels = even_levels(courses, measure)
     for even in levels:
         drawn.add_hline(y=even, line={"dash": "dash", "width": 1, "color": GREY})
@@ -72,13 +74,13 @@ def over_training(courses: Sequence[Course], measure: Measure, images: int) -> g
 
 
 def _line(
-    drawn: go.Figure, one: Course, seen: np.ndarray, values: np.ndarray, unit: float, layer: str, first: bool,
-    at: dict[str, int],
+    drawn: go.Figure, one: Course, seen: np.ndarray, values: np.ndarray, unit: float, layer: str, at: dict[str, int]
 ) -> None:  # fmt: skip
     """The mean over heads (moment, head) and, where there are several, the band from the lowest to the highest."""
     x = place(seen, unit)
     low, high = np.nanmin(values, 1), np.nanmax(values, 1)
     several = values.shape[1] > 1
+    first = not any(trace.name == one.title for trace in drawn.data)
     if several:
         drawn.add_scatter(
             x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), fill="toself", mode="lines",
@@ -124,8 +126,10 @@ def in_words(courses: Sequence[Course], measure: Measure, n: int) -> str:
         first, last = next(iter(found)), next(reversed(found))
         depths.add(len(found[last]))
         before, after = (number(float(np.nanmean(found[moment]))) for moment in (first, last))
-        start, end = (np.nanmean(found[moment], 1) for moment in (first, last))
-        moved = int(np.abs(end - start).argmax())
+        known = np.isfinite(found[last]).any(1)
+        start, end = (np.full(len(known), np.nan) for _ in range(2))
+        start[known], end[known] = (np.nanmean(found[moment][known], 1) for moment in (first, last))
+        moved = int(np.nanargmax(np.abs(end - start)))
         most = f"; layer {moved + 1} most, from {number(start[moved])} to {number(end[moved])}" if len(end) > 1 else ""
         lines.append(
             f"**{one.title}**: {measure.label} from {before} ({one.name(first)}) to {after} ({one.name(last)}){most}."

@@ -30,6 +30,7 @@ class Measure:
         log: its axis is logarithmic.
         said: how it is meant, one or two sentences.
         labelled: it needs the classes of scenes.
+        least: images that it takes at least to say something.
     """
 
     title: str
@@ -43,9 +44,12 @@ class Measure:
     even: str = ""
     log: bool = False
     labelled: bool = False
+    least: int = 1
 
-    def asks(self, courses: Sequence[Sequence[Moment]]) -> list[Ask]:
+    def asks(self, courses: Sequence[Sequence[Moment]], images: int) -> list[Ask]:
         """What is asked of the moments of trainings, each in order with the finished model last."""
+        if images < self.least:
+            return []
         if not self.against_final:
             return [Ask(self.probe, self.params)]
         pairs = [(one.model, along[-1].model) for along in courses for one in along]
@@ -74,6 +78,20 @@ def scene_labels(pictures: Sequence[str]) -> np.ndarray:
 def _to_itself(dataset: xr.Dataset) -> xr.DataArray:
     """CKA of each layer with the same layer of the other."""
     return xr.DataArray(np.diagonal(dataset["cka"].values), dims="layer")
+
+
+def _after_blocks(variable: xr.DataArray) -> xr.DataArray:
+    """What a probe of the stream says at the ends of the blocks: (point, ...) to (layer, ...)."""
+    ends = variable["point"].str.startswith("resid_post").values
+    return variable.isel(point=ends).rename(point="layer")
+
+
+def _finest(dataset: xr.Dataset) -> xr.DataArray:
+    """Amplitude at the highest frequency that each grid has."""
+    return xr.DataArray(
+        [row[np.isfinite(row)][-1] if np.isfinite(row).any() else np.nan for row in _after_blocks(dataset["relative"])],
+        dims="layer",
+    )
 
 
 def _right(dataset: xr.Dataset) -> xr.DataArray:
@@ -107,7 +125,30 @@ MEASURES: Mapping[str, Measure] = {
         "CKA of each block with the same block of the finished model, 1 for that itself, over the images' vectors by "
         "each model's card. Few images make a noisy estimate, which can leave 0 to 1 a little.",
         params={"representation": "card", "points": "blocks", "minibatch": 32},
-        against_final=True,
+        against_final=True, least=16,
+    ),
+    "fourier": Measure(
+        "High frequencies", "Δ log amplitude at the highest frequency", "log_amplitude_high", "fourier", _finest,
+        "Natural logarithm against the amplitude at frequency 0, after each block; lower is smoother.",
+    ),
+    "variance": Measure(
+        "Variance over the image", "variance (units of the model, squared)", "variance", "feature-variance",
+        lambda d: _after_blocks(d["variance"]),
+        "Of feature maps over their positions, after each block, in each model's own units: compare how it changes.",
+        log=True,
+    ),
+    "lesion": Measure(
+        "Without a block's attention", "cosine to the intact embedding", "cosine_without_attention", "lesion",
+        lambda d: d["part_cosine"].reindex(part=["attention"]).isel(part=0),
+        "1: nothing changes when the attention of this block alone is left out.",
+        params={"heads": False},
+    ),
+    "sharpness": Measure(
+        "Sharpness of the loss", "largest eigenvalue of the Hessian", "hessian_eigenvalue", "hessian-spectrum",
+        lambda d: d["leading"].mean("batch"),
+        "Of the loss over mini-batches of four of these scenes, by eight products with it; rough, and depends on how "
+        "the weights are scaled.",
+        params={"products": 8, "batch": 4}, least=4,
     ),
     "iou": Measure(
         "Overlap with the object", "IoU, heads of the last layer", "iou", "saliency-score",

@@ -22,7 +22,7 @@ from dashboard.views.formation.moment_picker import slider
 from dashboard.views.formation.trainings import courses, moments_of, with_snapshots
 from model_zoo.training.snapshots import moments
 
-MOST_IMAGES = 8
+MOST_IMAGES, MOST_SHOWN = 8, 32
 ALWAYS = (Ask("attention-maps", {"query": "cls"}), Ask("position-similarity", {"metric": "cosine"}))
 HOW = """
 A row is one model, and every picture in it the same network after more training; the last is the finished model. All
@@ -67,6 +67,7 @@ class Chosen:
         head: ``mean``, ``max`` or a number from 1.
         images: seen until the chosen moment.
         measure: what is followed, a name of ``MEASURES``.
+        n: images behind it.
     """
 
     keys: tuple[str, ...]
@@ -75,6 +76,7 @@ class Chosen:
     head: str
     images: int
     measure: str = "distance"
+    n: int = 1
 
     @property
     def measured(self) -> Measure:
@@ -108,16 +110,16 @@ def along(answer: Answer[Chosen]) -> list[Course]:
 def controls(selection: Selection) -> Chosen:
     """Draw the image, the head, the quantity and the moment."""
     keys, without = with_snapshots(selection)
-    place = shown_image(selection.images[:MOST_IMAGES])
+    place = shown_image(selection.images[:MOST_SHOWN])
     head = choices.head(asking.known(Selection(moments_of(keys), selection.images)))
     titles = {name: measure.title for name, measure in MEASURES.items()}
     measure = choices.one_of_many("Measured", titles, "measure", width=220)
-    return Chosen(tuple(keys), tuple(without), place, head, slider(keys), measure)
+    return Chosen(tuple(keys), tuple(without), place, head, slider(keys), measure, len(selection.images))
 
 
 def asks(chosen: Chosen) -> list[Ask]:
     """Maps and positions, and what the chosen quantity is read from."""
-    return [*ALWAYS, *chosen.measured.asks([moments(key) for key in chosen.keys])]
+    return [*ALWAYS, *chosen.measured.asks([moments(key) for key in chosen.keys], chosen.n)]
 
 
 def shown(answer: Answer[Chosen]) -> Shown:
@@ -128,6 +130,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
     ready = [one for one in trainings if one.values(measure)]
     names = ", ".join(f"**{models.title(model)}**" for model in chosen.without)
     nothing = [(one.title, one.undefined(measure)) for one in trainings]
+    few = f"{measure.title} takes at least {measure.least} images, and these are {len(images)}: choose 32 scenes above."
     return Shown(
         f"{gallery.title(images[chosen.place])}: attention of the last layer along the training",
         rows,
@@ -135,6 +138,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
         look=Look(columns=max(len(one.moments) for one in trainings) + 1),
         notes=[
             *([f"No snapshots of the training: {names}."] if names else ()),
+            *([few] if len(images) < measure.least else ()),
             *(f"{measure.title}, **{title}**: {reason}" for title, reason in nothing if reason),
         ],
         said=curves.in_words(ready, measure, len(images)),
@@ -157,7 +161,13 @@ VIEW = View(
     shown,
     asks=asks,
     models=lambda chosen, _: moments_of(chosen.keys),
-    images=Images(several=True, default=("scene:0", "scene:1", "scene:2", "scene:3"), most=MOST_IMAGES),
+    images=Images(
+        several=True,
+        default=("scene:0", "scene:1", "scene:2", "scene:3"),
+        most=MOST_IMAGES,
+        set_default="chosen",
+        set_most=100,
+    ),
     below=draw_positions,
     overlays=True,
 )

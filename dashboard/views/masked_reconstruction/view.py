@@ -75,7 +75,7 @@ def controls(selection: Selection) -> Chosen:
         width=220,
         help=meaning("patch", "Masked autoencoders are trained with 75% of them hidden."),
     )
-    mask = st.number_input("Mask", 0, MOST_SEED, 0, key="mask", bind="query-params", width=110)
+    mask = st.number_input("Mask", 0, MOST_SEED, key="mask", bind="query-params", width=110)
     st.button("Draw another mask", icon=":material/shuffle:", on_click=another_mask)
     return Chosen(int(hidden), int(mask))
 

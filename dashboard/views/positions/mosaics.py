@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import plotly.graph_objects as go
 import xarray as xr
 
 from dashboard.draw import frame, matrices, model_columns, palette
@@ -20,6 +21,11 @@ def document(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], sai
         own = None if shared else scales[name]
         drawn.append(Square(name, colours[name], dataset.attrs["source"], pixels, *axes, scale=own))
     return matrices.svg(drawn, scale=shared, title="Similarity of positions", caption=said)
+
+
+def of_run(datasets: Mapping[str, xr.Dataset]) -> dict[str, go.Figure]:
+    """A mosaic for each model of a run, with a colour bar of its own."""
+    return {name: figure(dataset) for name, dataset in datasets.items()}
 
 
 def reading(datasets: Mapping[str, xr.Dataset]) -> str:

@@ -9,6 +9,7 @@ from dashboard.draw.frame import Help
 from dashboard.draw.panels import Look, Panel, Row
 from dashboard.draw.position_tiles import at_point, scale_of
 from dashboard.images import gallery
+from dashboard.runs.charts import Stored
 from dashboard.state import link
 from dashboard.state.selection import Point, Selection, read_point
 from dashboard.view import Answer, Page, Shown, View
@@ -106,4 +107,9 @@ VIEW = View(
     asks=lambda chosen: [Ask("position-similarity", {"metric": chosen.metric})],
     images=None,
     above=draw_mosaics,
+    stored={
+        "position-similarity": Stored(
+            "similarity of positions", lambda d, _, __: mosaics.of_run(d), instead=("similarity",)
+        )
+    },
 )

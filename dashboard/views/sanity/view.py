@@ -14,6 +14,7 @@ from dashboard.draw import palette, panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Look, Panel, Row, Scale
 from dashboard.images import gallery
+from dashboard.runs.charts import Stored
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Chart, Page, Shown, View
 from dashboard.views.sanity.correlations import MAPS, figure, reading, said
@@ -128,4 +129,9 @@ VIEW = View(
     shown,
     asks=asks,
     overlays=True,
+    stored={
+        "attention-sanity": Stored(
+            "rank correlation with the intact map", lambda d, c, _: {"": figure(d, c)}, instead=("correlation",)
+        )
+    },
 )

@@ -55,6 +55,12 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], at: M
     return drawn.update_layout(height=380)
 
 
+def of_run(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], image: int) -> dict[str, go.Figure]:
+    """The longest tokens of one image of a run; no other image is read."""
+    one = {name: d.isel(image=[min(image, d.sizes["image"] - 1)]).load() for name, d in datasets.items()}
+    return {"": figure(one, colours, {})}
+
+
 def histogram(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str], at: Mapping[str, int]) -> go.Figure:
     """How the patches' norms are spread in the shown layer, in medians; a logarithmic count shows the few."""
     drawn = go.Figure()

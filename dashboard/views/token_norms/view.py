@@ -12,9 +12,10 @@ from dashboard.draw import panels
 from dashboard.draw.frame import Help
 from dashboard.draw.panels import Panel, Row, Scale
 from dashboard.images import gallery
+from dashboard.runs.charts import Stored
 from dashboard.state.selection import Depth, Selection
 from dashboard.view import Answer, Chart, Page, Shown, View
-from dashboard.views.token_norms.norms import drawn_values, figure, histogram, reading
+from dashboard.views.token_norms.norms import drawn_values, figure, histogram, of_run, reading
 
 VALUES = {"relative": "× median of the patches", "norm": "norm of the token"}
 HOW = """
@@ -103,4 +104,5 @@ VIEW = View(
     shown,
     asks=lambda chosen: [Ask("token-norm", {"factor": chosen.factor})],
     overlays=True,
+    stored={"token-norm": Stored("longest tokens over the layers", of_run, of_image=True)},
 )

@@ -38,15 +38,15 @@ class BatchSize:
         return True
 
 
-def fitting(models: Iterable[Adapter]) -> int:
-    """The largest power of two that fits for every model."""
-    return min((_fitting(adapter) for adapter in models), default=1)
+def fitting(models: Iterable[Adapter], neighbours: int = 1) -> int:
+    """The largest power of two that fits for every model, where so many processes share the memory."""
+    return min((_fitting(adapter, neighbours) for adapter in models), default=1)
 
 
-def _fitting(adapter: Adapter) -> int:
+def _fitting(adapter: Adapter, neighbours: int) -> int:
     device = adapter.device
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_bytes()
-    room = max(1, int(SHARE * free / image_bytes(adapter)))
+    room = max(1, int(SHARE * free / neighbours / image_bytes(adapter)))
     return min(MOST[device.type], 1 << room.bit_length() - 1)
 
 

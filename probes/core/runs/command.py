@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from probes.core.runs.progress import Progress
 
 if TYPE_CHECKING:
     from probes.core.base import Probe
+    from probes.core.runs.engine import Engine
     from probes.core.runs.folder import RunFolder
 
 
@@ -33,11 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
     except Exception as error:
         from model_zoo.memory import is_out_of_memory
         from model_zoo.reference import ModelError
+        from probes.core.cluster import ClusterError
         from probes.core.runs.loader import WorkerError
 
         if is_out_of_memory(error):
             said = "The memory does not hold one image at a time; choose a smaller model or --image-size."
-        elif isinstance(error, (ModelError, WorkerError)):
+        elif isinstance(error, (ModelError, WorkerError, ClusterError)):
             said = str(error)
         else:
             raise
@@ -64,8 +66,8 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
     from probes.core.runs.folder import claimed
 
     chosen = make_probes(arguments.probe, arguments.param)
-    if arguments.engine == "ray":
-        raise UsageError("--engine ray is not there yet; leave it out.")
+    if arguments.ray_workers and arguments.engine != "ray":
+        raise UsageError("--ray-workers is of --engine ray: add that, or leave it out.")
     output.check(arguments.out)
     references = parse_all(arguments.model)
     images = sources(arguments.images, arguments.limit)
@@ -108,6 +110,7 @@ class _Run:
         self.files: list[dict[str, Any]] = []
         self.resumed = 0
         self.device, self.batch_size = "", 0
+        self.engine: Engine
 
     def finish(self, references: Sequence[Any]) -> dict[str, Any]:
         """Measure what is not there yet, write OUT with its manifest, and remove the folder."""
@@ -117,18 +120,34 @@ class _Run:
         began, started = datetime.now(UTC), time.perf_counter()
         self._begin()
         results: dict[str, dict[str, Any]] = {name: {} for name in self.chosen}
-        groups = sets(references, self.arguments.device, any(probe.pairs for probe in self.chosen.values()))
-        if len(groups) > 1:
-            self.progress.say(f"The models do not fit into memory together: {len(groups)} turns, images opened anew.")
-        for number, group in enumerate(groups):
-            for name, by_label in self._measure(number, group).items():
-                results[name] |= by_label
+        with self._who_measures() as self.engine:
+            together = any(probe.pairs for probe in self.chosen.values())
+            groups = sets(references, self.engine.room, together)
+            if len(groups) > 1:
+                self.progress.say(
+                    f"The models do not fit into memory together: {len(groups)} turns, images opened anew."
+                )
+            for number, group in enumerate(groups):
+                for name, by_label in self._measure(number, group).items():
+                    results[name] |= by_label
         if (other := shards.same_images(self.kept)) is not None:
             raise _refused(f"{other} changed while the run was under way; leave --resume out to begin anew.")
         document = self._document(results, began, time.perf_counter() - started)
         output.write(self.arguments.out, results, document)
         self.folder.remove()
         return document
+
+    def _who_measures(self) -> "AbstractContextManager[Engine]":
+        import os
+
+        from probes.core.runs.engine import Here
+
+        if self.arguments.engine == "ray":
+            from probes.core.runs.on_ray import on_ray
+
+            return on_ray(self.arguments, len(self.images), self.progress.say)
+        descriptor = self.folder.descriptor
+        return nullcontext(Here(self.arguments.device, lambda: os.close(descriptor)))
 
     def _begin(self) -> None:
         """Go on where a run was broken off, or clear what it left."""
@@ -150,7 +169,6 @@ class _Run:
     def _measure(self, number: int, references: Sequence[Any]) -> dict[str, dict[str, Any]]:
         """Results of a set of models that are in memory together."""
         from model_zoo.loading import load
-        from probes.core.precision import choose
         from probes.core.runs import merge, shards
         from probes.core.runs.measure import in_shards
 
@@ -160,22 +178,20 @@ class _Run:
             models[reference.label] = load(
                 reference,
                 image_size=self.arguments.image_size,
-                device=self.arguments.device,
+                device=self.engine.device,
                 on_progress=self.progress.load,
             )
+        self.engine.begin(references, models)
         kept = self.kept[number] = shards.found(self.folder, number)
         before = kept[0].provenance.dtypes if kept else {}
-        dtypes: dict[str, Any] = {
-            label: before.get(label) or choose(self.arguments.dtype, adapter, len(self.images))
-            for label, adapter in models.items()
-        }
+        dtypes: dict[str, Any] = self.engine.dtypes(self.arguments.dtype, len(self.images)) | before
         seen = in_shards(self.chosen)
         wanted = {
             label: adapter
             for label, adapter in models.items()
             if any(probe.undefined(adapter.spec) is None for probe in seen.values())
         }
-        self.device = _device_name(next(iter(models.values())))
+        self.device = self.engine.device_name()
         if wanted:
             self._shards(number, wanted, seen, {label: dtypes[label] for label in wanted})
         measured = [entry for entry in shards.entries(kept) if not entry.skipped]
@@ -188,31 +204,25 @@ class _Run:
         found = merge.results(models, self.chosen, dtypes, merge.Shards(paths, [e.name for e in measured], skipped))
         first = self.images[measured[0].place] if measured else None
         self._note(references, models, dtypes)
-        return _with_differences(found, models, dtypes, first, self.chosen, self.progress.say)
+        return _with_differences(found, self.engine, dtypes, first, self.chosen, self.progress.say)
 
     def _shards(self, number: int, models: Mapping[str, Any], seen: "dict[str, Probe]", dtypes: Any) -> None:
         """Measure the shards that are not there."""
-        import os
-
         from probes.core.parameters import UsageError
         from probes.core.runs import shards
-        from probes.core.runs.batch_size import BatchSize, fitting
-        from probes.core.runs.loader import worker_count
-        from probes.core.runs.measure import Measurement, shard_size
+        from probes.core.runs.engine import Task
+        from probes.core.runs.measure import shard_size
 
-        kept, device = self.kept[number], next(iter(models.values())).device
+        kept, labels = self.kept[number], tuple(models)
         before = kept[-1] if kept else None
-        batch = BatchSize(self.arguments.batch_size or (before.batch_size if before else fitting(models.values())))
-        size = before.provenance.size if before else shard_size(seen, batch.now)
+        batch = self.arguments.batch_size or (before.batch_size if before else self.engine.fitting(labels))
+        size = before.provenance.size if before else shard_size(seen, batch) * self.engine.stretch
         weights = {label: adapter.digest for label, adapter in models.items()}
         provenance = shards.Provenance(manifest.key(self.asked), weights, dict(dtypes), self.device, size)
         self._check(kept, provenance)
-        descriptor = self.folder.descriptor
-        measurement = Measurement(
-            models, self.images, seen, dtypes, size, batch,
-            workers=worker_count(self.arguments.workers, len(self.images), device),
-            in_worker=lambda: os.close(descriptor),
-        )  # fmt: skip
+        measurement = self.engine.measure(
+            Task(labels, self.images, seen, dtypes, size, batch, workers=self.arguments.workers)
+        )
         total, done = len(self.images) * len(models), before.shard.stop if before else 0
         self.resumed = max(self.resumed, done)
         if done:
@@ -223,12 +233,12 @@ class _Run:
             for shard in measurement.shards(
                 before and before.shard, lambda place: self.progress.step(place * len(models), total), self.skipped
             ):
-                kept.append(shards.write(self.folder, number, shard, provenance, batch.now))
+                kept.append(shards.write(self.folder, number, shard, provenance, measurement.batch.now))
         except UsageError:
             self.folder.remove()
             raise
         self.progress.end()
-        self.batch_size = batch.now
+        self.batch_size = measurement.batch.now
 
     def _check(self, kept: Sequence[Any], provenance: Any) -> None:
         """Refuse to go on with shards that stand on something else."""
@@ -295,6 +305,7 @@ class _Run:
                 for label, dataset in by_label.items()
                 if "undefined" in dataset.attrs
             ],
+            "engine": self.arguments.engine,
             "device": self.device,
             "batch_size": self.batch_size,
             "shards": len(kept),
@@ -307,30 +318,21 @@ class _Run:
         }
 
 
-def _device_name(adapter: Any) -> str:
-    import torch
-
-    device = adapter.device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device.type)
-
-
 def _with_differences(
     results: dict[str, dict[str, Any]],
-    models: Mapping[str, Any],
+    engine: "Engine",
     dtypes: Mapping[str, str],
     image: Any,
     chosen: "dict[str, Probe]",
     say: Callable[[str], None],
 ) -> dict[str, dict[str, Any]]:
     """Where bfloat16 was used, measure on the first image what it changes, say it and keep it with the result."""
-    from probes.core.runner import bfloat16_differences
-
-    for label, adapter in models.items():
+    for label in dtypes:
         cast = [n for n in chosen if results[n][label].attrs["dtype"] == "bfloat16" and image is not None]
         cast = [name for name in cast if "undefined" not in results[name][label].attrs]
         if not cast or dtypes[label] != "bfloat16":
             continue
-        for name, found in bfloat16_differences(adapter, image, {n: chosen[n] for n in cast}).items():
+        for name, found in engine.differences(label, image, {n: chosen[n] for n in cast}).items():
             results[name][label] = _noted(results[name][label], found)
             for variable, difference in found.items():
                 say(f"{name} of {label}: bfloat16 changes {variable} by at most {difference:.2g} on the first image")

@@ -1,6 +1,6 @@
 """Which models of a run are in memory together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -12,17 +12,21 @@ SHARE = 0.4
 """Part of the free memory that weights may take."""
 
 
-def sets(references: Sequence[ModelReference], device: str, together: bool) -> list[list[ModelReference]]:
+def room(device: str) -> float:
+    """Bytes that weights may take on this machine."""
+    return SHARE * (torch.cuda.mem_get_info()[0] if resolve_device(device).type == "cuda" else free_bytes())
+
+
+def sets(references: Sequence[ModelReference], room: Callable[[], float], together: bool) -> list[list[ModelReference]]:
     """Models in order, as many at a time as fit; all where they are compared with each other."""
     if together:
         return [list(references)]
-    cuda = resolve_device(device).type == "cuda"
-    room = SHARE * (torch.cuda.mem_get_info()[0] if cuda else free_bytes())
+    most = room()
     found: list[list[ModelReference]] = []
     taken = 0.0
     for reference in references:
         size = expected_bytes(reference)
-        if not found or taken + size > room:
+        if not found or taken + size > most:
             found.append([])
             taken = 0.0
         found[-1].append(reference)

@@ -185,9 +185,10 @@ class _Folding:
             if name not in stacked:
                 stacked[name] = same_device(adapter, torch.stack([one.inputs[name] for one in opened]))
             pictures = [one.picture for one in opened if one.picture is not None]
-            masks = [self.asked.images[one.place].mask for one in opened]
+            sources = [self.asked.images[one.place] for one in opened]
+            masks, labels = [source.mask for source in sources], [source.label for source in sources]
             with torch.inference_mode(), autocast(adapter, self.asked.dtypes[label]):
-                self.folds[label].take(Batch(adapter, images, stacked[name], pictures, masks))
+                self.folds[label].take(Batch(adapter, images, stacked[name], pictures, masks, labels))
         for name, probe in self.asked.probes.items():
             if isinstance(probe, PairProbe):
                 self._compare(name, probe)

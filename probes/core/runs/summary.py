@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_zoo.command_line import printable
 from probes.core import output
-from probes.core.runs import manifest
+from probes.core.runs import manifest, reading
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,16 +51,31 @@ def opened(path: Path) -> "Iterator[tuple[str, xr.Dataset]]":
     Raises:
         OutputError: there is no result of this program.
     """
-    import xarray as xr
-
     if not path.exists():
         raise output.OutputError(f"{path} does not exist; give a result of `python -m probes run`.")
     if output.not_ours(path) is not None:
         raise output.OutputError(f"{path} is not a result of `python -m probes run`.")
+    reading.check(path)
     for probe in sorted(entry for entry in path.iterdir() if entry.is_dir()):
         for label in sorted(entry for entry in probe.iterdir() if entry.is_dir()):
             group = f"{probe.name}/{label.name}"
-            yield group, xr.open_zarr(path, group=group, chunks=None)
+            yield group, dataset(path, group)
+
+
+def dataset(path: Path, group: str) -> "xr.Dataset":
+    """One group of a result that was checked, read when its values are; nothing of it stays in memory by itself.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    import xarray as xr
+
+    try:
+        return xr.open_dataset(
+            path, engine="zarr", group=group, chunks=None, cache=False, consolidated=False, zarr_format=2
+        )
+    except Exception as error:  # whatever damage makes zarr and xarray raise
+        raise output.OutputError(f"{group} of {path.name} is damaged ({type(error).__name__}); measure anew.") from None
 
 
 def pieces(variable: "xr.DataArray") -> "Iterator[xr.DataArray]":

@@ -1,0 +1,1 @@
+"""Blur and sharpening along the residual stream."""

@@ -1,0 +1,1 @@
+"""Noise of one spatial frequency."""

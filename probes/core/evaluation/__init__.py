@@ -1,0 +1,1 @@
+"""Held-out figures of a model: ``python -m model_zoo evaluate``."""
