@@ -41,6 +41,8 @@ class ModelSpec:
         features: the vector that stands for an image: ``cls``, or ``mean`` over the patches. The catalog says so, and
             of other models the pooling of timm's classifier.
         reconstructs: whether the decoder of a masked autoencoder is kept with it.
+        interrupted: whether something else than attention, such as convolutions, mixes patches between its attention
+            layers; then their matrices alone do not say where a patch has its content from.
         blocks: the residual blocks in the order they run, then attention that pools what they give; empty where a
             block's branches are not known.
     """
@@ -57,11 +59,12 @@ class ModelSpec:
     labels: tuple[str, ...] = field(default=(), repr=False)
     features: Features = "cls"
     reconstructs: bool = False
+    interrupted: bool = False
     blocks: tuple[Block, ...] = field(default=(), repr=False)
 
     @property
     def is_transformer(self) -> bool:
-        """Whether the model cuts its input into patches."""
+        """Whether the model attends over patches: of the input or, in a hybrid, of what convolutions made of it."""
         return bool(self.patch)
 
 
@@ -157,6 +160,7 @@ class Adapter:
             labels=class_names(self.module),
             features=_features(self.module, self.reference, layout.prefix),
             reconstructs=self.decoder is not None,
+            interrupted=layout.interrupted,
             blocks=layout.blocks,
         )
 

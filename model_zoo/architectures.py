@@ -12,6 +12,7 @@ from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.maxxvit import MaxxVit, MaxxVitCfg, MaxxVitConvCfg, MaxxVitTransformerCfg
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 
@@ -53,6 +54,7 @@ default_cfgs = generate_default_cfgs(
         "scenes_deit_distilled": _cfg(classifier=("head", "head_dist")),
         "digits_vit": _cfg(num_classes=10, label_names=tuple("0123456789"), input_size=(3, 16, 16)),
         "scenes_resnet": _cfg(first_conv="conv1.0", classifier="fc", pool_size=(4, 4), fixed_input_size=False),
+        "scenes_hybrid": _cfg(first_conv="stem.conv1", classifier="head.fc", pool_size=(14, 14)),
     }
 )
 
@@ -89,3 +91,31 @@ def scenes_resnet(pretrained: bool = False, **kwargs: Any) -> ResNet:
         **kwargs,
     }
     return build_model_with_cfg(ResNet, "scenes_resnet", pretrained, **arguments)
+
+
+@register_model
+def scenes_hybrid(pretrained: bool = False, **kwargs: Any) -> MaxxVit:
+    """Convolution first, and attention between convolutions towards the end, as AlterNet (Park and Kim 2022) has it.
+
+    One convolution block at 28 × 28, then five blocks at 14 × 14 on one residual stream, in which from the end
+    backwards attention and convolution take turns: C | C C A C A. Of timm's CoAtNet. A convolution block is 1 × 1,
+    3 × 3 and 1 × 1 kernels with batch norm, an attention block has 4 heads over all 196 cells and an MLP. There is no
+    class token; positions are known by a bias for every difference of rows and of columns.
+    """
+    cfg = MaxxVitCfg(
+        embed_dim=(32, 80),
+        depths=(1, 5),
+        block_type=("C", ("C", "C", "T", "C", "T")),
+        stem_width=16,
+        conv_cfg=MaxxVitConvCfg(
+            expand_ratio=1,
+            group_size=0,
+            stride_mode="pool",
+            act_layer="relu",
+            attn_layer=None,  # type: ignore[arg-type]  # that would be squeeze and excitation, which is global
+        ),
+        transformer_cfg=MaxxVitTransformerCfg(dim_head=20),
+    )
+    return build_model_with_cfg(
+        MaxxVit, "scenes_hybrid", pretrained, model_cfg=cfg, **{"img_size": INPUT_SIZE, **kwargs}
+    )

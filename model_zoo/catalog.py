@@ -97,6 +97,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "Four objectives": ("scenes-vit-supervised", "scenes-deit-distilled", "scenes-vit-dino", "scenes-vit-mae"),
     "DINO against supervised": ("scenes-vit-supervised", "scenes-vit-dino"),
     "CNN against ViT": ("scenes-resnet", "scenes-vit-supervised", "scenes-deit-distilled"),
+    "CNN, hybrid, ViT": ("scenes-resnet", "scenes-hybrid", "scenes-vit-supervised"),
     "Two seeds of one recipe": ("scenes-vit-supervised", "scenes-vit-supervised-seed1"),
     "DINO against DeiT (ViT-S/16)": ("dino-s16", "deit-s16"),
     "ViT training recipes (S/16)": ("vit-s16-in1k", "vit-s16-in21k", "deit-s16", "deit3-s16", "dino-s16"),
@@ -162,7 +163,7 @@ def _entry(
 def _scenes(
     key: str, title: str, family: str, objective: str, paper: str, timm_name: str, parameters: int, prefix: int
 ) -> CatalogEntry:
-    """A shipped model: procedural scenes, 112 px, patches of 8 where it has patches."""
+    """A shipped model: procedural scenes, 112 px; patches of 8, or cells of 8 in a hybrid's map, where it attends."""
     training = (objective, "procedural scenes", paper)
     patch = 0 if family == "ResNet" else 8
     return _entry(
@@ -209,6 +210,7 @@ _ENTRIES = (
     _scenes("scenes-vit-dino", "ViT, DINO", "DINO", SELF_DISTILLED, "2104.14294", "scenes_vit", 1_239_936, 1),
     _scenes("scenes-vit-mae", "ViT, MAE", "MAE", MASKED, "2111.06377", "scenes_vit", 1_239_936, 1),
     _scenes("scenes-resnet", "ResNet", "ResNet", SUPERVISED, "1512.03385", "scenes_resnet", 1_235_514, 0),
+    _scenes("scenes-hybrid", "Hybrid", "CoAtNet", SUPERVISED, "2202.06709", "scenes_hybrid", 388_322, 0),
     _scenes(
         "scenes-vit-supervised-seed1",
         "ViT, supervised, seed 1",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from torch import nn
@@ -13,6 +14,7 @@ AFTER_ATTENTION = {
     "EvaBlock": "norm2",
     "LayerScaleBlock": "norm2",
     "SwinTransformerBlock": "norm2",
+    "TransformerBlock2d": "norm2",
     "ResPostBlock": "mlp",
     "EvaBlockPostNorm": "mlp",
     "SwinTransformerV2Block": "mlp",
@@ -124,6 +126,7 @@ class Layout:
     layers: tuple[AttentionLayer, ...]
     taps: dict[str, Tap]
     no_attention: str | None
+    interrupted: bool = False
     blocks: tuple[Block, ...] = ()
 
 
@@ -139,7 +142,8 @@ def describe(model: nn.Module, input_size: tuple[int, int]) -> Layout:
     layers = tuple(_attention_layers(model, grid, prefix))
     reason = None if layers else _no_attention(model)
     taps = _taps(model, layers, len(prefix), grid)
-    return Layout(patch, grid, prefix, layers, taps, reason, _separable(model, layers))
+    interrupted = _interrupted(model, layers)
+    return Layout(patch, grid, prefix, layers, taps, reason, interrupted, _separable(model, layers))
 
 
 def _no_attention(model: nn.Module) -> str:
@@ -151,11 +155,26 @@ def _no_attention(model: nn.Module) -> str:
 def _patch(model: nn.Module) -> int:
     embed: Any = getattr(model, "patch_embed", None) or getattr(model, "pixel_embed", None)
     size = getattr(embed, "patch_size", None)
-    if size is None or (isinstance(size, tuple) and size[0] != size[1]):
+    if size is None:
+        return _cell(model)
+    if isinstance(size, tuple) and size[0] != size[1]:
         return 0
     if hasattr(embed, "feat_ratio"):  # counts a convolutional stem, too
         return int(embed.feat_ratio(as_scalar=True))
     return int(size[0] if isinstance(size, tuple) else size)
+
+
+def _cell(model: Any) -> int:
+    """Side of a cell of the first map that a CoAtNet attends over, pixels of the input; 0 in other families."""
+    if type(model).__name__ != "MaxxVit":
+        return 0
+    stages = zip(model.stages, model.feature_info[1:], strict=True)
+    return next((int(info["reduction"]) for stage, info in stages if any(map(_over_the_map, stage.blocks))), 0)
+
+
+def _over_the_map(block: Any) -> bool:
+    """Whether a block of a CoAtNet attends from every cell of its map to every other, with a table of positions."""
+    return type(block).__name__ == "TransformerBlock2d" and hasattr(block.attn.rel_pos, "window_size")
 
 
 def _prefix(model: nn.Module) -> tuple[str, ...]:
@@ -180,6 +199,9 @@ def _attention_layers(model: Any, grid: tuple[int, int], names: tuple[str, ...])
                 continue
             size, window, shift = (_pair(v) for v in (block.input_resolution, block.window_size, block.shift_size))
             yield AttentionLayer(name, heads, size, 0, "window", window, shift)
+        elif kind == "Attention2d":
+            if _over_the_map(block := model.get_submodule(name.rpartition(".")[0])):
+                yield AttentionLayer(name, heads, _pair(block.attn.rel_pos.window_size), 0, cls=False)
         elif kind == "ClassAttn":
             yield AttentionLayer(name, heads, grid, prefix, "class")
         elif kind in ("TalkingHeadAttn", "GPSA"):  # these run before CLS joins the patches
@@ -210,6 +232,12 @@ def _blocks(model: Any) -> list[tuple[str, nn.Module]]:
     if isinstance(getattr(model, "blocks", None), (nn.ModuleList, nn.Sequential)):
         groups = [("blocks", model.blocks), ("blocks_token_only", getattr(model, "blocks_token_only", ()))]
         return [(f"{path}.{i}", block) for path, group in groups for i, block in enumerate(group)]
+    if type(model).__name__ == "MaxxVit":
+        return [
+            (f"stages.{s}.blocks.{i}", block)
+            for s, stage in enumerate(model.stages)
+            for i, block in enumerate(stage.blocks)
+        ]
     if hasattr(model, "layers") and isinstance(model.layers, (nn.ModuleList, nn.Sequential)):
         return [
             (f"layers.{s}.blocks.{i}", block)
@@ -218,6 +246,14 @@ def _blocks(model: Any) -> list[tuple[str, nn.Module]]:
         ]
     stages = [(f"layer{s}", getattr(model, f"layer{s}")) for s in range(1, 5) if hasattr(model, f"layer{s}")]
     return [(f"{path}.{i}", block) for path, stage in stages for i, block in enumerate(stage)]
+
+
+def _interrupted(model: Any, layers: tuple[AttentionLayer, ...]) -> bool:
+    """Whether blocks without attention, as convolutions, lie between attention layers, or their maps shrink."""
+    names = {layer.name.rpartition(".")[0] for layer in layers}
+    places = [place for place, (path, _) in enumerate(_blocks(model)) if path in names]
+    between = any(after - before > 1 for before, after in pairwise(places))
+    return between or len({layer.grid for layer in layers}) > 1
 
 
 def _merges_before(model: nn.Module, path: str) -> bool:
@@ -250,7 +286,7 @@ def _branches(block: nn.Module) -> list[tuple[str, str]]:
         ends = (("attention", last("drop_path1", "attn")), ("mlp", last("drop_path2", "mlp")))
         return [(part, end) for part, end in ends if end]
     end = last("drop_path", "se", "bn3", "bn2")
-    return [("block", end)] if last("conv1") and end else []
+    return [("block", end)] if last("conv1", "conv1_1x1") and end else []
 
 
 def _projection(model: nn.Module, layer: AttentionLayer | None) -> tuple[int, str]:

@@ -1,19 +1,20 @@
 """Models that were trained in this process, held in memory: the MODEL strings ``trained:ID``.
 
-They are gone with the process, and the oldest when there are too many; nothing is written.
+A moment of such a training is ``trained:ID@step-00022``. They are gone with the process, and the oldest when there are
+too many; nothing is written.
 """
 
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # naming a model imports nothing heavy
     from torch import Tensor
 
 MOST = 32
-MOST_BYTES = 32 * 2**20
+MOST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,30 @@ class Trained:
         label: what a figure calls it.
         timm_name: the registered architecture.
         state: its weights by name, on the CPU.
+        step: optimiser steps behind the weights.
+        batch_size: images a step.
+        size: side of the images that it was trained on, pixels.
+        snapshots: weights after earlier steps.
     """
 
     label: str
     timm_name: str
     state: "Mapping[str, Tensor]"
+    step: int = 0
+    batch_size: int = 0
+    size: int = 0
+    snapshots: "Mapping[int, Mapping[str, Tensor]]" = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
-        """Memory of the weights."""
-        return sum(int(value.nbytes) for value in self.state.values())
+        """Memory of the weights and of those of all snapshots."""
+        return sum(int(value.nbytes) for state in (self.state, *self.snapshots.values()) for value in state.values())
+
+    def at(self, step: int) -> "Trained | None":
+        """The model as it was after a step; None where its weights were not kept."""
+        if step not in self.snapshots:
+            return None
+        return replace(self, label=f"{self.label}, step {step}", state=self.snapshots[step], step=step, snapshots={})
 
 
 _held: OrderedDict[str, Trained] = OrderedDict()
@@ -56,6 +71,11 @@ def keep(identity: str, model: Trained) -> None:
 
 
 def get(identity: str) -> Trained | None:
-    """The model, None when it is not held."""
+    """The model, or with ``@step-00022`` a moment of its training; None when it is not held."""
+    name, at, moment = identity.partition("@")
     with _lock:
-        return _held.get(identity)
+        held = _held.get(name)
+    if held is None or not at:
+        return held
+    step = moment.removeprefix("step-")
+    return held.at(int(step)) if moment.startswith("step-") and step.isascii() and step.isdigit() else None

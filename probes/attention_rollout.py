@@ -92,6 +92,8 @@ class AttentionRollout(Probe):
             return super().undefined(spec)
         if any(layer.kind == "window" for layer in spec.layers):
             return "this model merges patches between its stages, so its layers' matrices cannot be multiplied"
+        if spec.interrupted:
+            return "convolutions mix patches between this model's attention layers, so their matrices are no chain"
         if not all(layer.is_distribution for layer in spec.layers):
             return "this model mixes heads after the softmax, so its rows are no shares that could be passed on"
         last = sum(layer.kind == "global" for layer in spec.layers) - 1

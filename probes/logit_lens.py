@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import xarray as xr
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from model_zoo.adapter import ModelSpec
@@ -98,7 +101,7 @@ class LogitLens(Probe):
     def compute(self, state: _State) -> xr.Dataset:
         """Lay the classes out over layers and patches, padded to the largest grid."""
         points = self.taps(state.spec)
-        if state.head is None:
+        if state.head is None or (state.grids and not state.found):
             return xr.Dataset(attrs={"undefined": "the classifier of this model does not read single tokens"})
         images = sorted({image for image, _ in state.found})
         ranks = min(self.ranks, state.spec.classes)
@@ -159,7 +162,7 @@ class _Head:
         if not both or not all(isinstance(h, nn.Linear) for h in both):
             return None
         norms = (getattr(module, "norm", None), getattr(module, "fc_norm", None), getattr(outer, "norm", None))
-        return cls(tuple(n for n in norms if isinstance(n, nn.Module)), both, both[0].in_features)
+        return cls(tuple(_of_tokens(n) for n in norms if isinstance(n, nn.Module)), both, both[0].in_features)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         tokens = tokens.to(self.classifiers[0].weight.dtype)  # type: ignore[arg-type]
@@ -170,3 +173,12 @@ class _Head:
         if len(answers) == 2:  # CLS and the distillation token come first, each with a classifier of its own
             found[:, 0] = (answers[0, :, 0] + answers[1, :, 1]) / 2
         return found
+
+
+def _of_tokens(norm: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A final norm for (images, tokens, channels), also where the model has it over a map with channels first."""
+    if isinstance(norm, LayerNorm2d):
+        return partial(
+            F.layer_norm, normalized_shape=norm.normalized_shape, weight=norm.weight, bias=norm.bias, eps=norm.eps
+        )
+    return norm

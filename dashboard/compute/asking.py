@@ -33,6 +33,7 @@ class Ask:
         name: what the page calls the result; the probe's name unless it asks the same probe twice.
         pairs: it compares models with each other.
         models: it is for these alone; for all who are asked unless given.
+        against: a model that each of them is compared with, where the probe compares two.
     """
 
     probe: str
@@ -40,6 +41,7 @@ class Ask:
     name: str = ""
     pairs: bool = False
     models: tuple[str, ...] = ()
+    against: str = ""
 
     @property
     def key(self) -> str:
@@ -175,7 +177,7 @@ def _wanted(asks: Sequence[Ask], models: Sequence[str], images: tuple[str, ...],
     for one in asks:
         params = tuple(sorted(one.params.items()))
         for model in one.models or models:
-            whom = tuple(models) if one.pairs else (model,)
+            whom = tuple(models) if one.pairs else tuple(dict.fromkeys(filter(None, (model, one.against))))
             wanted[model][one.key] = Request(whom, images, one.probe, params, size)
     return wanted
 

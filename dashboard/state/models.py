@@ -26,7 +26,7 @@ MOST_MODELS = len(COLOURS)
 OWN = {
     "blue": "scenes-vit-supervised vit-t16-in21k vit-s16-in1k vit-b16-in1k vit-b16-in21k vit-b32-in21k vit-l16-in21k "
     "eva02-s14 eva02-b14 eva02-s14-336",
-    "orange": "scenes-deit-distilled deit-s16 deit-t16-distilled dino-b8 dinov2-s14 mae-b16",
+    "orange": "scenes-deit-distilled scenes-hybrid deit-s16 deit-t16-distilled dino-b8 dinov2-s14 mae-b16",
     "green": "scenes-vit-dino vit-s16-in21k deit-b16-distilled dino-b16 dinov2-reg-b14 dinov3-s16 dinov3-b16",
     "pink": "scenes-vit-mae deit-t16 dino-s16 dinov2-b14 mae-l16 clip-b16 clip-b16-laion cait-xxs24 cait-s24",
     "sky": "scenes-resnet deit-s16-distilled dino-s8 siglip-b16 siglip2-b16 resnet50",
@@ -39,7 +39,7 @@ _OWN = {key: COLOURS[NAMES.index(name)] for name, keys in OWN.items() for key in
 
 _SIZES = {"tiny": "Ti", "small": "S", "base": "B", "large": "L", "huge": "H"}
 _FAMILIES = {"vit": "ViT", "deit": "DeiT", "deit3": "DeiT III", "beit": "BEiT", "beitv2": "BEiT v2"}
-_SHIPPED = {"scenes_vit": "ViT", "scenes_deit_distilled": "DeiT", "scenes_resnet": "ResNet"}
+_SHIPPED = {"scenes_vit": "ViT", "scenes_deit_distilled": "DeiT", "scenes_resnet": "ResNet", "scenes_hybrid": "Hybrid"}
 _PLAIN = re.compile(rf"({'|'.join(_FAMILIES)})_({'|'.join(_SIZES)})_patch(\d+)_\d+")
 _KEYS = {entry.timm_name: key for key, entry in CATALOG.items() if entry.weights == "hub"}
 

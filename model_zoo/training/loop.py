@@ -38,6 +38,7 @@ POSITION_SCALE = 0.3  # of the sines that positions start from
 NEAR_BLOCKS, NEAR_SCALE = 2, 1.5  # blocks that begin by attending near, and how sharply
 WATCHED = 1500  # validation images behind the figures of a run
 OUTLINED = 300  # of them, those behind the overlap of heads and objects
+CONVOLUTIONAL = ("resnet", "hybrid")  # in names of networks that take neither patch dropout nor another size
 DROPPING = 0.5  # any rate makes timm build the layer; the stage sets it
 
 
@@ -86,7 +87,7 @@ def build_student(config: TrainConfig, classes: int) -> nn.Module:
     """The untrained network, its weights drawn from the configuration's seed."""
     torch.manual_seed(config.seed)
     arguments = dict(config.arguments)
-    if "resnet" not in config.architecture:
+    if not any(kind in config.architecture for kind in CONVOLUTIONAL):
         arguments |= {"dynamic_img_size": True, "drop_path_rate": config.drop_path, "patch_drop_rate": DROPPING}
     count = classes if config.objective in ("supervised", "distilled") else 0
     student = timm.create_model(config.architecture, num_classes=count, **arguments)

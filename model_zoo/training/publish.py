@@ -173,7 +173,11 @@ def _readme(card: dict[str, Any], configs: list[TrainConfig]) -> str:
             f"- Network: `{entry.timm_name}`, {entry.parameters:,} parameters, input {entry.input_size[0]} px"
             + (f", patches of {entry.patch} px" if entry.patch else "")
             + ". Weights in float16.",
-            *([f"- Position embeddings start from {STARTS[config.positions]} and are learned."] if entry.patch else []),
+            *(
+                [f"- Position embeddings start from {STARTS[config.positions]} and are learned."]
+                if entry.prefix_tokens
+                else []
+            ),
             f"- Data: procedural scenes of seed {', '.join(str(run.seed) for run in configs)}, each shown once; "
             f"{card['images']:,} in all.",
             f"- Optimiser: {config.optimiser}, learning rate {', then '.join(f'{run.lr:g}' for run in configs)} with a "

@@ -24,6 +24,18 @@ RECIPES: dict[str, TrainConfig] = {
         precision="bfloat16",
         **_MUON,
     ),
+    "scenes-hybrid": TrainConfig(
+        objective="supervised",
+        architecture="scenes_hybrid",
+        stages=(
+            Stage(6_400, 112, (0.0, 1.0), surface_correlation=0.1),
+            Stage(12_800, 112, surface_correlation=0.4),
+        ),
+        batch_size=16,
+        lr=2e-3,
+        snapshots=(0.0, 0.1, 0.2, 0.5),
+        **_MUON,
+    ),
     "scenes-vit-supervised": TrainConfig(
         objective="supervised",
         architecture="scenes_vit",

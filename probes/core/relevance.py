@@ -45,6 +45,8 @@ def undefined(spec: ModelSpec, method: str, start: int = 0) -> str | None:
             return f"{spec.no_attention}, which {method} needs; {others}"
         if any(layer.kind == "window" for layer in spec.layers):
             return f"this model attends within windows and has no token that {method} could start from; {others}"
+        if spec.interrupted and method != "grad-cam":
+            return f"convolutions mix patches between this model's attention layers, and {method} would skip them"
         if start >= len(spec.layers):
             return f"this model has the layers 0 to {len(spec.layers) - 1}: relevance cannot start at layer {start}"
     elif method == "token-grad-cam" and "embed" not in spec.points:

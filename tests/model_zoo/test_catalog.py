@@ -8,6 +8,7 @@ import torch
 
 import model_zoo.architectures  # noqa: F401 (registers the shipped networks)
 from model_zoo.catalog import CATALOG, PRESETS, CatalogEntry
+from model_zoo.layout import describe
 from model_zoo.reported import REPORTED
 
 FAMILIES = {
@@ -38,9 +39,8 @@ def built(entry: CatalogEntry) -> Any:
 @pytest.mark.parametrize("entry", CATALOG.values(), ids=CATALOG)
 def test_an_entry_agrees_with_the_model_timm_builds(entry: CatalogEntry) -> None:
     model = built(entry)
-    embedding = getattr(model, "patch_embed", None)
     assert sum(parameter.numel() for parameter in model.parameters()) == entry.parameters
-    assert (embedding.patch_size[0] if embedding is not None else 0) == entry.patch
+    assert describe(model, entry.input_size).patch == entry.patch
     assert model.pretrained_cfg["input_size"][1:] == entry.input_size
     assert getattr(model, "num_prefix_tokens", 0) == entry.prefix_tokens
 
@@ -70,7 +70,7 @@ def test_the_families_are_there_and_the_shipped_models_come_first() -> None:
     assert {entry.family for entry in CATALOG.values()} >= FAMILIES
     origins = [entry.weights for entry in CATALOG.values()]
     assert origins == sorted(origins, key=("shipped", "hub").index)
-    assert origins.count("shipped") == 6
+    assert origins.count("shipped") == 7
 
 
 def test_presets_hold_two_to_six_known_models() -> None:

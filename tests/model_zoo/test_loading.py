@@ -111,6 +111,7 @@ SIZES = {
     "swin_tiny_patch4_window7_224": 32,
     "scenes_vit": 8,
     "scenes_resnet": 32,
+    "scenes_hybrid": 8,
 }
 
 

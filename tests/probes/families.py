@@ -12,6 +12,8 @@ from model_zoo.mae import Decoder
 
 # name -> input height and width, none square where the family allows it, and what makes the model small
 SMALL = {"depth": 3, "embed_dim": 192, "num_heads": 3}
+HYBRID = {"embed_dim": (32, 64), "depths": (1, 4), "block_type": ("C", ("C", "T", "C", "T"))}
+HYBRID |= {"stem_width": 16, "head_hidden_size": 0}
 FAMILIES: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "vit_tiny_patch16_224": ((64, 96), {"depth": 4}),  # one prefix token
     "deit_tiny_distilled_patch16_224": ((96, 64), {"depth": 3}),  # two
@@ -28,6 +30,7 @@ FAMILIES: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "cait_xxs24_224": ((64, 96), {"depth": 3}),  # talking heads, class attention
     "swin_tiny_patch4_window7_224": ((112, 224), {"depths": (2, 2), "num_heads": (3, 6)}),  # shifted windows
     "swinv2_tiny_window8_256": ((128, 64), {"depths": (2, 2), "num_heads": (3, 6)}),
+    "coatnet_0_224": ((64, 96), HYBRID),  # attention between convolutions, a bias of positions, no token but the map's
     "tnt_s_patch16_224": ((224, 224), {"depth": 2}),  # pixels and patches in two streams
 }
 QUICK = ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "vit_small_patch14_reg4_dinov2")
@@ -87,6 +90,9 @@ def _sharpen(module: nn.Module, factor: float) -> None:
             rows = round(linear.out_features * share)
             with torch.no_grad():
                 linear.weight[:rows].mul_(factor)
+    if type(module).__name__ == "Attention2d":  # query, key and value of one head after the other
+        query_and_key = module.qkv.weight.detach().unflatten(0, (module.num_heads, 3, -1))[:, :2]
+        query_and_key.mul_(factor)
 
 
 def noise(count: int, size: tuple[int, int] = (120, 90), seed: int = 0) -> list[Image.Image]:

@@ -16,9 +16,12 @@ from dashboard.compute.jobs import Job, Jobs
 from dashboard.state.visitors import browser
 from model_zoo import trained
 from model_zoo.trained import Trained
+from model_zoo.training.recipes import RECIPES
 
 MEASURED_ON = 16
 MOST_RUNS = 32
+KEPT_EPOCHS = (1, 2, 4, 8, 16, 32)
+"""After these the weights are kept, so that the training can be followed on other pages."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Run:
         visitor: who started it.
         looks: one after every epoch.
         state: the weights that the last look was into.
+        step: optimiser steps behind them.
+        snapshots: weights of the untrained network and after some epochs, by step, in half precision.
     """
 
     identity: str
@@ -51,6 +56,8 @@ class Run:
     visitor: str
     looks: list[Look] = field(default_factory=list)
     state: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    step: int = 0
+    snapshots: dict[int, Mapping[str, torch.Tensor]] = field(default_factory=dict)
     job: Job = field(default_factory=lambda: Job("Training on the digits"))
 
     @property
@@ -69,7 +76,11 @@ class Run:
         finally:
             if self.looks:
                 label = f"Digits seed {self.seed} epoch {self.looks[-1].epoch:.0f}"
-                trained.keep(self.identity, Trained(label, "digits_vit", self.state))
+                recipe = RECIPES["digits"]
+                earlier = {step: weights for step, weights in self.snapshots.items() if step < self.step}
+                size = recipe.stages[0].size
+                model = Trained(label, "digits_vit", self.state, self.step, recipe.batch_size, size, earlier)
+                trained.keep(self.identity, model)
 
 
 class Runs:
@@ -124,8 +135,7 @@ def train_digits(run: Run, job: Job) -> None:
     from model_zoo.adapter import Adapter
     from model_zoo.images import ImageSource
     from model_zoo.training.data import open_source
-    from model_zoo.training.loop import train
-    from model_zoo.training.recipes import RECIPES
+    from model_zoo.training.loop import build_student, train
     from probes.attention_distance import AttentionDistance
     from probes.core import runner
     from probes.position_similarity import PositionSimilarity
@@ -138,6 +148,7 @@ def train_digits(run: Run, job: Job) -> None:
     images = [ImageSource(f"digit {k}", picture.copy) for k, picture in enumerate(digits)]
     an_epoch = 1438 // config.batch_size
     config = replace(config, stages=(replace(config.stages[0], images=run.epochs * an_epoch * config.batch_size),))
+    run.snapshots[0] = _halved(build_student(config, len(source.classes)).state_dict())
     job.report("training", 0, config.steps)
     for one in train(config, report_every=2, validate_every=an_epoch):
         job.report("training", one.step, config.steps)
@@ -147,7 +158,9 @@ def train_digits(run: Run, job: Job) -> None:
             probes = {"distance": AttentionDistance(), "positions": PositionSimilarity()}
             seen = runner.run({"m": model}, images, probes, batch_size=MEASURED_ON, dtype="float32")
             distance = seen["distance"]["m"]["distance"].mean("head").values
-            run.state = module.state_dict()
+            run.state, run.step = module.state_dict(), one.step
+            if one.step // an_epoch in KEPT_EPOCHS:
+                run.snapshots[one.step] = _halved(run.state)
             run.looks.append(
                 Look(
                     epoch=one.step / an_epoch,
@@ -157,3 +170,7 @@ def train_digits(run: Run, job: Job) -> None:
                     similarity=seen["positions"]["m"]["similarity"].values,
                 )
             )
+
+
+def _halved(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.half() if value.is_floating_point() else value.clone() for name, value in state.items()}

@@ -21,7 +21,8 @@ def draw(along: Sequence[Course], picture: str, images: int) -> None:
         picture: id of the image that the position is clicked in.
         images: seen until the chosen moment.
     """
-    if not any(one.ready("position-similarity") for one in along):
+    along = [one for one in along if one.has_positions]
+    if not along:
         return
     st.header("Which places are alike", anchor=False)
     point = read_point(link.first("at")) or (0.3, 0.3)
