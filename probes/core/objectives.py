@@ -1,7 +1,7 @@
 """The loss that a model was trained for, as far as it can be told of images: cross-entropy, or reconstruction."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,17 @@ FROZEN = ("pos", "token")
 """What the names of tables hold that are no filters: positions, and prefix tokens."""
 
 
-class ClassLoss(nn.Module):
+class Loss(nn.Module):
+    """A loss of each image, as a module over the model's own weights.
+
+    Attributes:
+        unused: how the names of weights begin on which it does not depend.
+    """
+
+    unused: ClassVar[tuple[str, ...]] = ()
+
+
+class ClassLoss(Loss):
     r"""Cross-entropy of each image, :math:`-\log p(c)` in nats, without label smoothing.
 
     Args:
@@ -34,7 +44,7 @@ class ClassLoss(nn.Module):
         return F.cross_entropy(self.model(inputs), self.labels, reduction="none")
 
 
-class ReconstructionLoss(nn.Module):
+class ReconstructionLoss(Loss):
     """Mean squared error over the hidden patches of each image, under one mask for all.
 
     Args:
@@ -42,6 +52,8 @@ class ReconstructionLoss(nn.Module):
         decoder: its decoder.
         visible: (1, patches that stay), as `model_zoo.mae.stays` gives.
     """
+
+    unused: ClassVar[tuple[str, ...]] = ("model.head.",)
 
     def __init__(self, model: nn.Module, decoder: Decoder, visible: Tensor) -> None:
         super().__init__()
@@ -90,7 +102,7 @@ NO_LABELS = (
 )
 
 
-def loss_of(adapter: Adapter, classes: Tensor | None, seed: int) -> nn.Module | None:
+def loss_of(adapter: Adapter, classes: Tensor | None, seed: int) -> Loss | None:
     """The module that gives the loss of each image of a batch; None where labels are needed and missing.
 
     Args:
@@ -106,16 +118,18 @@ def loss_of(adapter: Adapter, classes: Tensor | None, seed: int) -> nn.Module | 
     return None if classes is None else ClassLoss(adapter.module, classes)
 
 
-def filters(loss: nn.Module) -> dict[str, Tensor]:
+def filters(loss: Loss) -> dict[str, Tensor]:
     """The weights that are moved: all of two dimensions or more, without tables of positions and tokens."""
     return {
         name: parameter.detach()
         for name, parameter in loss.named_parameters()
-        if parameter.squeeze().ndim > 1 and not any(word in name.rpartition(".")[2] for word in FROZEN)
+        if parameter.squeeze().ndim > 1
+        and not any(word in name.rpartition(".")[2] for word in FROZEN)
+        and not name.startswith(loss.unused)
     }
 
 
-def evaluated(loss: nn.Module) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
+def evaluated(loss: Loss) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
     """The loss as a function of some of the weights, by name, and the inputs; the model itself is not changed."""
 
     def of(weights: dict[str, Any], inputs: Tensor) -> Tensor:

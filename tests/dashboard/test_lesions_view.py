@@ -70,6 +70,18 @@ def test_the_saved_picture_has_the_maps_the_curves_and_the_sentence():
     assert svg.count("<image") == 3, "a map a model, and the bar of the colours"
 
 
+def test_the_table_has_a_line_a_lesion_and_counts_from_one():
+    lines = effects.table({"A": study(), "B": study(4, 3, classifier=False)})
+    assert list(lines)[:4] == ["model", "layer", "part", "head"]
+    assert len(lines) == 3 * (2 + 2) + 4 * (3 + 2)
+    mine = lines[lines["model"].eq("A")]
+    assert sorted(mine["layer"].unique()) == [1, 2, 3]
+    assert sorted(mine["head"].dropna().unique()) == [1, 2]
+    third = mine[mine["layer"].eq(3) & mine["head"].eq(2)]
+    assert third["cosine"].item() == study()["head_cosine"].values[2, 1]
+    assert third["part"].item() == "head"
+
+
 @pytest.fixture
 def opened(settle, monkeypatch):
     """Open the page with small models, with what was drawn of panels."""

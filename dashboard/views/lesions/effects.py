@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
 
@@ -156,12 +157,31 @@ def reading(datasets: Mapping[str, xr.Dataset], effect: str) -> str:
             layer, other = np.unravel_index(np.nanargmax(np.abs(values)), values.shape)
             which = f"head {other + 1}" if of == "head" else PARTS[str(dataset["part"].values[other])]
             most, middle = number(float(values[layer, other])), number(float(np.nanmedian(values)))
-            said.append(f"layer {layer + 1} {which} {most} (median {of} {middle})")
+            said.append(f"layer {layer + 1} {which}: {most} (median {of} {middle})")
         lines.append(f"**{name}**, most: {'; '.join(said)}." if said else f"**{name}**: {kind.missing}.")
     one = next(iter(datasets.values()))
     n, labelled = int(one.attrs["n"]), int(one.attrs["labelled"])
     known = f", {labelled} of them labelled" if effect == "top1" else ""
     return "  \n".join([*lines, f"n = {n} image{'s' * (n > 1)}{known}."])
+
+
+def table(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """A line for each head and each part of every model; layers and heads count from 1."""
+    found = []
+    for name, dataset in datasets.items():
+        for of in ("head", "part"):
+            named = {v: str(v).removeprefix(f"{of}_") for v in dataset.data_vars if str(v).startswith(f"{of}_")}
+            if not named:
+                continue
+            lines = dataset[list(named)].rename(named).drop_vars("head_count", errors="ignore").to_dataframe()
+            lines = lines.dropna(subset="cosine").reset_index().assign(model=name)
+            lines["layer"] += 1
+            if of == "head":
+                lines = lines.assign(head=lines["head"] + 1, part="head")
+            found.append(lines)
+    whole = pd.concat(found, ignore_index=True)
+    places = ["model", "layer", "part", *(["head"] if "head" in whole else [])]
+    return whole[[*places, *(column for column in whole if column not in places)]].convert_dtypes()
 
 
 def document(datasets: Mapping[str, xr.Dataset], effect: str, colours: Mapping[str, str], title: str) -> str:

@@ -69,7 +69,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
     return Shown(
         QUESTION,
         said=effects.reading(ready, effect),
-        table=ready,
+        table=partial(effects.table, ready),
         document=partial(effects.document, ready, effect, answer.outcome.colours, QUESTION) if saved else None,
     )
 
