@@ -72,7 +72,7 @@ class Measure:
 def scene_labels(pictures: Sequence[str]) -> np.ndarray:
     """Numbers of the classes of scenes; NaN for all where one of the images is no scene."""
     names = sets.scene_classes_of(tuple(pictures))
-    return np.array([CLASSES.index(name) for name in names] or [np.nan] * len(pictures), float)
+    return np.array([CLASSES.index(name) for name in names], float) if names else np.full(len(pictures), np.nan)
 
 
 def _to_itself(dataset: xr.Dataset) -> xr.DataArray:
