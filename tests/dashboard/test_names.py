@@ -74,6 +74,7 @@ def test_no_internal_name_is_on_the_screen_or_in_a_file(address, settle, monkeyp
     page = next(page for name, page, _ in navigation.pages() if name == address)
     at = AppTest.from_file(HOME, default_timeout=120)
     at.query_params["model"] = [SHIPPED, RANDOM, REFUSED]
+    at.query_params["points"] = "11 × 11"  # of the loss landscape, whose usual number takes a minute
     at.query_params["image"], at.query_params["set"] = [f"scene:{i}" for i in range(4)], ["chosen"]
     at.run()
     if not page.default:

@@ -81,7 +81,9 @@ def test_filters_are_as_long_as_the_weights_and_the_rest_stays() -> None:
     assert {"model.blocks.0.attn.qkv.weight", "model.patch_embed.proj.weight", "decoder.predict.weight"} <= set(weights)
     still = set(dict(loss.named_parameters())) - set(weights)
     assert {"model.pos_embed", "model.cls_token", "decoder.positions", "decoder.mask_token"} <= still
-    assert all(name.endswith((".bias", "pos_embed", "token", "positions")) or "norm" in name for name in still)
+    assert "model.head.weight" in still, "reconstruction does not depend on the classifier"
+    tables = (".bias", "pos_embed", "token", "positions", "head.weight")
+    assert all(name.endswith(tables) or "norm" in name for name in still)
     for axis in (0, 1):
         for name, drawn in direction(weights, 3, axis).items():
             lengths = drawn.flatten(1).norm(dim=1)
