@@ -83,7 +83,7 @@ def _to_itself(dataset: xr.Dataset) -> xr.DataArray:
 def _after_blocks(variable: xr.DataArray) -> xr.DataArray:
     """What a probe of the stream says at the ends of the blocks: (point, ...) to (layer, ...)."""
     ends = variable["point"].str.startswith("resid_post").values
-    return variable.isel(point=ends).rename(point="layer")
+    return variable.isel(point=ends).drop_vars(list(variable.coords)).rename(point="layer")
 
 
 def _finest(dataset: xr.Dataset) -> xr.DataArray:
