@@ -32,9 +32,10 @@ def clip(
     rotation: int = 0,
     faststart: bool = True,
     pix_fmt: str = "yuv444p",
+    options: dict[str, str] | None = None,
 ) -> bytes:
     """A video file of frames, at times of their own or at a rate."""
-    options = {"movflags": "+faststart"} if form == "mp4" and faststart else {}
+    options = options or ({"movflags": "+faststart"} if form == "mp4" and faststart else {})
     with tempfile.NamedTemporaryFile() as file, av.open(file.name, "w", format=form, options=options) as container:
         stream = container.add_stream(codec, rate, options={"g": "5"} if codec == "libx264" else {})
         stream.height, stream.width = frames[0].shape[:2]

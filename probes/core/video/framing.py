@@ -109,7 +109,7 @@ def sheet(region: tuple[int, int], panels: int, above: int, below: int) -> Sheet
 
     def off(columns: int) -> float:
         rows = -(-panels // columns)
-        return abs(math.log(columns * ratio / rows / SCREEN)) + 0.15 * rows + (columns * rows - panels)
+        return abs(math.log(columns * ratio / rows / SCREEN)) + 0.3 * rows + 0.85 * (columns * rows - panels)
 
     columns = min(range(1, panels + 1), key=off)
     rows = -(-panels // columns)

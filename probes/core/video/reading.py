@@ -1,9 +1,8 @@
 """Frames of a clip that nobody vouches for, one at a time, within bounds of duration, pixels and number."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,26 +60,24 @@ class FileClip:
 
     def frames(self) -> Iterator[Frame]:
         """The frames of the part in order; afterwards ``notes`` says what could not be read."""
-        return islice(self._upright(), self._limits.frames)
+        return self._upright()
 
     @contextmanager
     def _opened(self) -> Iterator[InputContainer]:
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
-        try:
-            file = self._source.open("rb") if isinstance(self._source, Path) else self._source
-        except OSError as error:
-            raise VideoError(f"{self._source} cannot be opened: {error.strerror}.") from None
-        file.seek(0)
-        try:
-            container = av.open(file, options=options, metadata_errors="replace")
-        except (FFmpegError, ValueError, OSError) as error:
-            raise VideoError(_why_not(self.name, file)) from error
-        try:
+        with ExitStack() as stack:
+            file = self._source
+            if isinstance(file, Path):
+                try:
+                    file = stack.enter_context(file.open("rb"))
+                except OSError as error:
+                    raise VideoError(f"{self._source} cannot be opened: {error.strerror}.") from None
+            file.seek(0)
+            try:
+                container = stack.enter_context(av.open(file, options=options, metadata_errors="replace"))
+            except (FFmpegError, ValueError, OSError):
+                raise VideoError(_why_not(self.name, file)) from None
             yield container
-        finally:
-            container.close()
-            if isinstance(self._source, Path):
-                file.close()
 
     def _check(self, stream: Any) -> None:
         limits, part = self._limits, self._part
@@ -110,7 +107,7 @@ class FileClip:
         part, limits = self._part, self._limits
         reading = _Reading(self.name)
         size: tuple[int, int] | None = None
-        last, place, complete = part.start, 0, True
+        last, place = part.start, 0
         with self._opened() as container:
             stream = _picture(container, self.name)
             stream.codec_context.options = {"max_pixels": str(limits.pixels)}
@@ -118,13 +115,15 @@ class FileClip:
             end = min(part.start + limits.seconds, part.end if part.end is not None else np.inf)
             for seconds, frame in reading.frames(container, stream, part.start, limits.decoded):
                 if seconds >= end:
-                    complete = part.end is None or seconds < part.end
-                    if complete and part.end is None:
+                    if part.end is None or seconds < part.end:
                         reading.say(f"only the first {_clock(limits.seconds)} were taken, which is the most")
                     break
                 if seconds < part.start - 1e-6:
                     continue
                 last = seconds
+                if place == limits.frames * part.stride:
+                    reading.say(f"only the first {limits.frames} frames were taken, which is the most")
+                    break
                 if place % part.stride == 0:
                     pixels = _turned(frame, stream)
                     size = size or pixels.shape[:2]

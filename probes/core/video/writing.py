@@ -1,7 +1,7 @@
 """Films as files that play anywhere: H.264 in MP4, and short animations for slides."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -40,6 +40,7 @@ class Film:
         stream.codec_context.max_b_frames = 0  # so that a film begins at 0 and no frame is written before its time
         self._stream = stream
         self._waiting: tuple[int, np.ndarray] | None = None
+        self._lengths: dict[int, int] = {}
         self._pause = round(CLOCK / max(rate, 0.1))
 
     def add(self, pixels: np.ndarray, seconds: float) -> None:
@@ -54,14 +55,23 @@ class Film:
     def _write(self) -> None:
         assert self._waiting is not None
         frame = av.VideoFrame.from_ndarray(self._waiting[1], format="rgb24")
-        frame.pts, frame.time_base, frame.duration = self._waiting[0], Fraction(1, CLOCK), self._pause
-        self._file.mux(self._stream.encode(frame))
+        frame.pts, frame.time_base = self._waiting[0], Fraction(1, CLOCK)
+        self._lengths[frame.pts] = self._pause
+        self._mux(self._stream.encode(frame))
+
+    def _mux(self, packets: Iterable[av.Packet]) -> None:
+        """Write what the encoder gives; it knows no lengths, and without one the last frame would be cut short."""
+        for packet in packets:
+            if packet.pts is not None and packet.time_base is not None:
+                length = self._lengths.pop(round(packet.pts * packet.time_base * CLOCK), self._pause)
+                packet.duration = round(Fraction(length, CLOCK) / packet.time_base)
+            self._file.mux(packet)
 
     def close(self) -> None:
         """Finish the file; the last frame stays as long as the one before."""
         if self._waiting is not None:
             self._write()
-        self._file.mux(self._stream.encode(None))
+        self._mux(self._stream.encode(None))
         self._file.close()
 
     def drop(self) -> None:
