@@ -1,5 +1,7 @@
 """The page of films: its numbers as data, what it holds of uploads, and clips that cannot be taken."""
 
+from dataclasses import replace
+
 import plotly.graph_objects as go
 import pytest
 
@@ -7,8 +9,9 @@ from dashboard.compute.jobs import Job
 from dashboard.views.video import clips, figures, filming
 from dashboard.views.video.filming import Film, Order
 from probes.core.video.clip import Part
-from probes.core.video.film import Made, Style
+from probes.core.video.film import Made
 from probes.core.video.maps import Show
+from probes.core.video.screen import Style
 from tests.probes.clips import clip, pictures
 
 TINY = ("timm:test_vit@random:0",)
@@ -51,11 +54,12 @@ def test_the_table_has_a_row_for_every_frame_of_every_model_that_is_shown() -> N
     assert table["stability"].isna().tolist() == [True, False, False]
 
 
-def test_the_sentence_names_the_models_and_n() -> None:
-    said = figures.said(MADE)
-    assert "**A** 0.5" in said
-    assert "n = 2 pairs" in said
-    assert "**B**" not in said
+def test_the_sentence_explains_just_the_numbers_that_there_are() -> None:
+    assert "n = 2 pairs" in figures.said(MADE)
+    assert "**IoU**" in figures.said(MADE)
+    alone = dict(MADE.models["A"], iou=None, stability_on_object=None)
+    assert "object" not in figures.said(replace(MADE, models={"A": alone}))
+    assert figures.said(replace(MADE, models={"B": MADE.models["B"]})) == ""
 
 
 def test_uploads_are_bounded_in_bytes() -> None:

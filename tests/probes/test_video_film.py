@@ -25,6 +25,7 @@ from probes.core.video.framing import framing
 from probes.core.video.maps import Maps, Show
 from probes.core.video.reading import FileClip
 from probes.core.video.scene_clip import SceneClip
+from probes.core.video.screen import Style
 from probes.core.video.stability import Stability, correlation, on_object
 from probes.core.video.tape import Tape, clip_scale, smoothed
 from tests.probes.clips import clip, pictures
@@ -41,7 +42,7 @@ def opened(data: bytes, part: Part | None = None) -> FileClip:
     return FileClip(io.BytesIO(data), part, name="clip")
 
 
-def made(models, source, out: Path, *, show: Show | None = None, style: film.Style | None = None, **more):
+def made(models, source, out: Path, *, show: Show | None = None, style: Style | None = None, **more):
     return film.make(models, source, framing(source.size, [16], 48), out, show=show, style=style, **more)
 
 
@@ -160,7 +161,7 @@ def test_one_scale_holds_for_all_frames_and_models(models, tmp_path: Path) -> No
     values = np.concatenate([Maps(adapter, Show()).of(seen).ravel() for adapter in models.values()])
     high = np.percentile(values, 99)
     assert result.scale == pytest.approx(high if high < 0.7 * values.max() else values.max(), rel=1e-4)
-    assert made(models, opened(data), tmp_path / "out.mp4", style=film.Style(scale="frame")).scale is None
+    assert made(models, opened(data), tmp_path / "out.mp4", style=Style(scale="frame")).scale is None
 
 
 def test_the_scale_of_a_film_does_not_follow_a_few_towering_values() -> None:

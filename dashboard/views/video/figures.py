@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.draw.palette import number
 from dashboard.state import models
 from probes.core.video.film import Made
 
@@ -39,22 +38,19 @@ def over_time(made: Made, name: str, colours: Mapping[str, str]) -> go.Figure | 
 
 
 def said(made: Made) -> str:
-    """What the numbers say; Markdown."""
-    found = {label: numbers for label, numbers in made.models.items() if numbers.get("stability") is not None}
+    """What the numbers under the film are; Markdown, empty where there is none."""
+    found = [numbers for numbers in made.models.values() if numbers.get("stability") is not None]
     if not found:
         return ""
-    parts = [f"**{label}** {number(numbers['stability'], 2)}" for label, numbers in found.items()]
-    text = f"From one frame to the next the map stays the same to {', '.join(parts)} (mean correlation, "
-    text += f"n = {made.frames - 1} pairs of frames, before smoothing)."
-    on_object = [
-        f"**{label}** {number(numbers['stability_on_object'], 2)}"
-        for label, numbers in found.items()
-        if numbers["stability_on_object"] is not None
-    ]
-    if on_object:
-        text += f" On the object, its own motion taken out: {', '.join(on_object)}."
-    ious = [f"**{k}** {number(v['iou'], 2)}" for k, v in found.items() if v["iou"] is not None]
-    return text + (f" The mass mask fits the object with a mean IoU of {', '.join(ious)}." if ious else "")
+    text = (
+        "**Stable**: mean correlation of each frame's map with that of the frame before; 1 is a map that does not "
+        f"change (n = {made.frames - 1} pairs of frames, before smoothing)."
+    )
+    if any(numbers["stability_on_object"] is not None for numbers in found):
+        text += " **On the object**: the same over the object alone, its own way taken out."
+    if any(numbers["iou"] is not None for numbers in found):
+        text += " **IoU**: how well the mass mask fits the object, mean over frames."
+    return text
 
 
 def table(made: Made) -> pd.DataFrame:

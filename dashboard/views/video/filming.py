@@ -25,6 +25,7 @@ from probes.core.video import film, writing
 from probes.core.video.clip import Part, VideoError
 from probes.core.video.framing import framing
 from probes.core.video.maps import Show
+from probes.core.video.screen import Style
 
 FILMS_BYTES = 256 * 2**20
 PREVIEW_WIDTH = 900
@@ -39,7 +40,7 @@ class Order:
     models: tuple[str, ...]
     colours: tuple[str, ...]
     show: Show
-    style: film.Style
+    style: Style
     part: Part
     short_side: int
 

@@ -40,7 +40,7 @@ def draw(order: Order, made: Made, selection: Selection) -> None:
             drawn.append(panels.pending(model))
             continue
         values = maps["attention"].isel(image=0, layer=0).mean("head").values
-        drawn.append(panels.of_model(model, "last layer, mean of heads", values))
+        drawn.append(panels.of_model(model, "last layer, mean of heads, at its own size", values))
     row = Row(found, drawn)
     draw_rows([row], scale=panels.shared_scale([row], "attention weight", most=True), look=Look(), key="film-frame")
     progress.show(outcome, part="frame")

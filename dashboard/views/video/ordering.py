@@ -10,11 +10,11 @@ from dashboard.state.selection import Selection
 from dashboard.views.video import clips
 from dashboard.views.video.filming import Order
 from probes.core.video.clip import Part
-from probes.core.video.film import Style
 from probes.core.video.maps import Show
+from probes.core.video.screen import Style
 
 KINDS = {"attention": "attention", "rollout": "rollout", "mask": "mass mask", "pca": "patch colours"}
-DRAWN = {"overlay": "over the film", "map": "map alone", "cutout": "cut-out"}
+DRAWN = {"overlay": "overlay", "map": "map", "cutout": "cut-out"}
 HEADS = {"mean": "mean", "best": "best head"}
 SCALES = {"clip": "whole clip", "frame": "each frame"}
 STRIDE = 2
@@ -24,7 +24,7 @@ def controls(selection: Selection) -> tuple[Order, bool]:
     """Draw the controls; gives the order, and whether it was given right now."""
     with frame.controls():
         clip = _clip()
-        kind = choices.one_of_many("Show", KINDS, "film_shows", width=150)
+        kind = choices.one_of_many("Show", KINDS, "film_shows", width=140)
         head = choices.one_of("Head", HEADS, "film_head", help=_HEAD) if kind in ("attention", "mask") else "mean"
         drawn = choices.one_of("Draw", {k: v for k, v in DRAWN.items() if kind != "pca" or k != "cutout"}, "film_drawn")
         with st.popover("More"):
@@ -51,7 +51,7 @@ def _clip() -> str:
     if st.session_state.get("clip_choice") not in offered:
         st.session_state["clip_choice"] = next(iter(offered))
     chosen: str = st.selectbox(
-        "Clip", list(offered), key="clip_choice", format_func=lambda key: offered.get(key, key), width=170
+        "Clip", list(offered), key="clip_choice", format_func=lambda key: offered.get(key, key), width=130
     )
     with st.popover("Upload a clip"):
         generation = st.session_state.setdefault("clip_generation", 0)

@@ -1,7 +1,8 @@
 """Attention on video: the original and what each model shows of it, side by side in one film."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from html import escape
+from typing import Any
 
 import streamlit as st
 
@@ -80,6 +81,7 @@ def _show(film: Film, order: Order, selection: Selection) -> None:
     _numbers(film, colours)
     seconds = f"{made.duration:.1f} s, {made.frames} frames."
     st.caption(" ".join([seconds, made.region, *made.notes]))
+    _files(film, f"video-{clips.title(order.clip)}")
     for label, numbers in made.models.items():
         if reason := numbers.get("undefined"):
             st.info(f"**{label}**: {asking.sentence(f'Not defined here: {reason}')}", icon=":material/info:")
@@ -96,7 +98,7 @@ def _numbers(film: Film, colours: dict[str, str]) -> None:
     """A number a model, beside each other under the film."""
     shown = {label: n for label, n in film.made.models.items() if n.get("stability") is not None}
     for place, (label, numbers) in zip(st.columns(max(len(shown), 1)), shown.items(), strict=False):
-        more = [f"{numbers['shown']}"]
+        more = []
         if numbers["stability_on_object"] is not None:
             more.append(f"{numbers['stability_on_object']:.2f} on the object")
         if numbers["iou"] is not None:
@@ -109,24 +111,27 @@ def _numbers(film: Film, colours: dict[str, str]) -> None:
             )
 
 
+def _files(film: Film, name: str) -> None:
+    """The film as files."""
+
+    def animated(suffix: str) -> Callable[[], bytes]:
+        return lambda: filming.animated(film.mp4, film.made.duration, suffix)
+
+    saved: dict[str, Any] = {"on_click": "ignore"}
+    with st.container(horizontal=True, key="films"):
+        st.download_button("MP4", film.mp4, f"{name}.mp4", "video/mp4", key="download-MP4", **saved)
+        for kind in ("GIF", "WebP"):
+            suffix = f".{kind.lower()}"
+            saved |= {"key": f"download-{kind}", "help": "For slides: at most 100 frames"}
+            st.download_button(kind, animated(suffix), name + suffix, f"image/{kind.lower()}", **saved)
+
+
 def _footer(film: Film | None, order: Order) -> None:
     name = f"video-{clips.title(order.clip)}"
     if film is None:
         frame.footer(Help(HOW, FORMULA, NOT_SHOWN), name=name)
         return
-    made, mp4 = film.made, film.mp4
-    with st.container(horizontal=True, key="films"):
-        st.download_button("MP4", mp4, f"{name}.mp4", "video/mp4", key="download-MP4", on_click="ignore")
-        for kind in ("GIF", "WebP"):
-            st.download_button(
-                kind,
-                lambda kind=kind: filming.animated(mp4, made.duration, f".{kind.lower()}"),
-                f"{name}.{kind.lower()}",
-                f"image/{kind.lower()}",
-                key=f"download-{kind}",
-                on_click="ignore",
-                help="For slides: at most 100 frames",
-            )
+    made = film.made
     colours = dict(zip(order.labels, order.colours, strict=True))
     frame.footer(
         Help(HOW, FORMULA, NOT_SHOWN),
@@ -138,6 +143,6 @@ def _footer(film: Film | None, order: Order) -> None:
 
 
 def _svg(film: Film, colours: dict[str, str]) -> str:
-    drawn: Sequence[tuple[str, object]] = [(k, figures.over_time(film.made, k, colours)) for k in figures.KINDS]
+    drawn = [(k, figures.over_time(film.made, k, colours)) for k in figures.KINDS]
     parts = [chart_files.svg(frame.dressed(c), figures.KINDS[k], "") for k, c in drawn if c is not None]
     return export.stacked(parts)

@@ -66,11 +66,12 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
     from probes.core.video import film, writing
     from probes.core.video.framing import framing
     from probes.core.video.maps import Show
+    from probes.core.video.screen import Style
 
     if not 1 <= arguments.batch_size <= 1024:
         raise VideoError(f"--batch-size is {arguments.batch_size}; it must be 1 to 1024.")
     show = Show(arguments.show, arguments.head, arguments.layer, arguments.tau)
-    style = film.Style(arguments.draw, arguments.scale, arguments.smooth)
+    style = Style(arguments.draw, arguments.scale, arguments.smooth)
     writing.check_out(arguments.out)
     part = Part(arguments.start, arguments.end, arguments.stride)
     clip = open_clip(arguments.input, part, arguments.most_seconds)

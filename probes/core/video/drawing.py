@@ -12,6 +12,7 @@ from probes.core.saliency import mass_mask
 from probes.core.video.framing import Sheet
 
 LABEL, BAR, GAP = 34, 38, 8
+LARGE, SMALL = 18, 15
 PAPER, MUTED = (255, 255, 255), (244, 245, 247)
 WRITING, FAINT = (27, 31, 36), (99, 107, 116)
 VEIL = 60
@@ -127,30 +128,30 @@ class Canvas:
         width, height = self._sheet.panel
         if panel.message:
             pen.rectangle((left, top, left + width - 1, top + height - 1), fill=MUTED)
-            lines = _wrapped(panel.message, 15, width - 32)
-            pen.multiline_text((left + 16, top + 14), "\n".join(lines), FAINT, font=_font(15), spacing=6)
+            lines = _wrapped(panel.message, SMALL, width - 32)
+            pen.multiline_text((left + 16, top + 14), "\n".join(lines), FAINT, font=_font(SMALL), spacing=6)
         if panel.colour is not None:
             pen.rectangle((left, top - LABEL + 6, left + 4, top - 8), fill=panel.colour)
             left += 11
-        name = _fitted(panel.label, 17, width - 12)
-        pen.text((left, top - LABEL + 6), name, WRITING, font=_font(17))
-        used = pen.textlength(name, font=_font(17)) + 10
-        if panel.note and pen.textlength(panel.note, font=_font(13)) < width - used - 12:
-            pen.text((left + used, top - LABEL + 10), panel.note, FAINT, font=_font(13))
+        name = _fitted(panel.label, LARGE, width - 12)
+        pen.text((left, top - LABEL + 6), name, WRITING, font=_font(LARGE))
+        used = pen.textlength(name, font=_font(LARGE)) + 10
+        if panel.note and pen.textlength(panel.note, font=_font(SMALL)) < width - used - 12:
+            pen.text((left + used, top - LABEL + 8), panel.note, FAINT, font=_font(SMALL))
 
     def _foot(self, pen: ImageDraw.ImageDraw, page: Image.Image, scale: Bar | None, said: str) -> None:
         top, left = self.size[1] - BAR + 10, GAP
         if scale is not None:
-            pen.text((left, top), scale.low, WRITING, font=_font(13))
-            left += int(pen.textlength(scale.low, font=_font(13))) + 7
+            pen.text((left, top), scale.low, WRITING, font=_font(SMALL))
+            left += int(pen.textlength(scale.low, font=_font(SMALL))) + 7
             length = min(160, self.size[0] // 6)
             bar = np.repeat(ramp(flat=scale.flat, steps=length)[None], 12, 0)
             page.paste(Image.fromarray(bar), (left, top + 3))
             left += length + 7
-            pen.text((left, top), scale.high, WRITING, font=_font(13))
-            left += int(pen.textlength(scale.high, font=_font(13))) + 24
-        said = _fitted(said, 13, self.size[0] - left - GAP)
-        pen.text((self.size[0] - GAP - pen.textlength(said, font=_font(13)), top), said, FAINT, font=_font(13))
+            pen.text((left, top), scale.high, WRITING, font=_font(SMALL))
+            left += int(pen.textlength(scale.high, font=_font(SMALL))) + 24
+        said = _fitted(said, SMALL, self.size[0] - left - GAP)
+        pen.text((self.size[0] - GAP - pen.textlength(said, font=_font(SMALL)), top), said, FAINT, font=_font(SMALL))
 
     def frame(self, original: np.ndarray, pictures: Sequence[np.ndarray | None]) -> np.ndarray:
         """One frame of the film: RGB (height, width, 3); a model without a picture shows its message."""

@@ -10,8 +10,8 @@ import numpy as np
 from model_zoo.input_size import LARGEST_SIDE
 from probes.core.video.clip import VideoError
 
-WIDEST, TALLEST = 1920, 1080
-"""A film's size at most, pixels."""
+WIDEST, TALLEST = 1440, 1080
+"""A film's size at most, pixels: shown on a page or a slide its writing is then still large enough to read."""
 PANEL_SIDE = 360
 """A small clip's panels are enlarged until their short side has so many pixels."""
 SCREEN = 16 / 9

@@ -74,9 +74,10 @@ class FileClip:
                     raise VideoError(f"{self._source} cannot be opened: {error.strerror}.") from None
             file.seek(0)
             try:
-                container = stack.enter_context(av.open(file, options=options, metadata_errors="replace"))
+                container = av.open(file, "r", options=options, metadata_errors="replace")
             except (FFmpegError, ValueError, OSError):
                 raise VideoError(_why_not(self.name, file)) from None
+            stack.callback(container.close)
             yield container
 
     def _check(self, stream: Any) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -124,7 +125,8 @@ def animate(film: Path, out: Path, duration: float) -> None:
         duration: of the film, seconds.
     """
     pause = max(1 / ANIMATED_RATE, duration / MOST_ANIMATED)
-    pictures, times = [], []
+    pictures: list[Image.Image] = []
+    times: list[float] = []
     with av.open(film) as container:
         for frame in container.decode(video=0):
             seconds = frame.time or 0.0
@@ -135,6 +137,6 @@ def animate(film: Path, out: Path, duration: float) -> None:
                 pictures.append(picture.quantize(256) if out.suffix.lower() == ".gif" else picture)
                 times.append(seconds)
     lengths = [round(1000 * pause) for pause in np.diff([*times, max(duration, times[-1] + 0.02)])]
-    more: dict[str, object] = {"quality": 80, "method": 2} if out.suffix.lower() == ".webp" else {"optimize": False}
+    more: dict[str, Any] = {"quality": 80, "method": 2} if out.suffix.lower() == ".webp" else {"optimize": False}
     first: Image.Image = pictures[0]
     first.save(out, save_all=True, append_images=pictures[1:], duration=lengths, loop=0, **more)
