@@ -1,5 +1,6 @@
 """The input size of a timm model: rounded to its patch grid, and changed by timm's own means."""
 
+from functools import lru_cache
 from typing import Any
 
 import timm
@@ -113,3 +114,10 @@ def _rebuilt(module: Any, name: str, size: tuple[int, int]) -> nn.Module:
     try_out(built, size)
     built.pretrained_cfg = module.pretrained_cfg | {"input_size": (3, *size)}
     return built
+
+
+@lru_cache(maxsize=256)
+def step_of(timm_name: str) -> int:
+    """What the sides of a timm model's input are multiples of, found on a model without weights."""
+    with torch.device("meta"):
+        return _step(timm.create_model(timm_name))

@@ -10,9 +10,9 @@ from model_zoo.adapter import ModelSpec
 from probes.core.base import Probe, one_of
 from probes.core.capture import Tokens
 from probes.core.layers import check_layer, layer_point, no_layer
+from probes.core.principal import COMPONENTS, as_colours, colour_range, principal
 
-LOW, HIGH = 1, 99
-COMPONENTS = 3
+__all__ = ["PatchPCA", "principal"]
 
 
 @dataclass
@@ -93,9 +93,7 @@ class PatchPCA(Probe):
         if self.foreground == "first":
             inside = _foreground(scores[:, 0], len(images), state.grid)
             scores, explained = principal(rows[inside], rows)
-        low, high = np.percentile(scores[inside], [LOW, HIGH], axis=0)
-        span = np.where(high > low, high - low, 1)
-        rgb = np.where(high > low, np.clip((scores - low) / span, 0, 1), 0.5)
+        rgb = as_colours(scores, *colour_range(scores[inside]))
         rgb[~inside] = np.nan
         shape = (len(images), height, width, COMPONENTS)
         dims = ("image", "y", "x", "c")
@@ -113,25 +111,6 @@ class PatchPCA(Probe):
                 "n": len(images),
             },
         )
-
-
-def principal(fit: np.ndarray, project: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of ``project`` on the first three principal components of ``fit``, and the variance they explain.
-
-    Components that the data does not have (fewer features or patches) are zero.
-    """
-    from sklearn.decomposition import PCA
-
-    mean = fit.mean(0)
-    centred = (
-        fit - mean
-    )  # before scikit-learn, whose covariance would subtract the mean's square from the sum of squares
-    scores, explained = np.zeros((len(project), COMPONENTS)), np.zeros(COMPONENTS)
-    count = min(COMPONENTS, centred.shape[1], len(fit) - 1)
-    if centred.any():
-        pca = PCA(count, svd_solver="covariance_eigh").fit(centred)
-        scores[:, :count], explained[:count] = pca.transform(project - mean), pca.explained_variance_ratio_
-    return scores, explained
 
 
 def _foreground(first: np.ndarray, images: int, grid: tuple[int, int]) -> np.ndarray:

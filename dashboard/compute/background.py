@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from dashboard.cache import Bounded
 from dashboard.compute import results
-from dashboard.compute.jobs import Job, QueueFull
+from dashboard.compute.jobs import Job, Jobs, QueueFull
 
 T = TypeVar("T")
 MOST_ENDED = 256
@@ -21,12 +21,24 @@ class Background(Generic[T]):
 
     Args:
         most_bytes: what they may take together.
+        jobs: the queue that its work waits in; that of the results unless given.
     """
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, jobs: Jobs | None = None) -> None:
+        self._jobs = jobs
         self._kept: Bounded[object, T] = Bounded(most_bytes)
         self._live: dict[object, Job] = {}
         self._lock = threading.RLock()
+
+    @property
+    def jobs(self) -> Jobs:
+        """The queue that its work waits in."""
+        return self._jobs or results.store().jobs
+
+    def kept(self, key: object) -> T | None:
+        """The finished thing, None where there is none; nothing is begun."""
+        with self._lock:
+            return self._kept.get(key)
 
     def fetch(self, key: object, label: str, make: Callable[[Job], T], visitor: str) -> T | Job | str:
         """The thing, the job that makes it, or why there is none in one sentence; `Stopped` if the visitor chose so.
@@ -50,7 +62,7 @@ class Background(Generic[T]):
             job = self._live.get(key)
             if job is not None and visitor in job.left:
                 return Stopped(f"{label} was stopped.")
-            if job is not None and results.store().jobs.join(job, visitor):
+            if job is not None and self.jobs.join(job, visitor):
                 return job
             self._live.pop(key, None)
             if job is not None and job.error:
@@ -58,10 +70,15 @@ class Background(Generic[T]):
             while len(self._live) > MOST_ENDED and (ended := [k for k, job in self._live.items() if not job.live]):
                 del self._live[ended[0]]
             try:
-                self._live[key] = results.store().jobs.submit(label, work, visitor)
+                self._live[key] = self.jobs.submit(label, work, visitor)
             except QueueFull as error:
                 return str(error)
             return self._live[key]
+
+    def forget(self, key: object) -> None:
+        """Let it be made anew."""
+        with self._lock:
+            self._kept.pop(key, None)
 
     def again(self, visitor: str) -> None:
         """Let this visitor ask for what they stopped."""

@@ -1,4 +1,4 @@
-"""``python -m probes``: ``list``, ``run``, ``show`` and ``export``; what is slow to import comes when it is needed."""
+"""``python -m probes``; what is slow to import comes when a command needs it."""
 
 import argparse
 import dataclasses
@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     listing = commands.add_parser("list", help="the probes with their parameters")
     listing.add_argument("--json", action="store_true")
     _configure_run(commands.add_parser("run", help="measure models on images"))
+    _configure_video(commands.add_parser("video", help="a film of what models attend to in a clip"))
     showing = commands.add_parser("show", help="what a result holds")
     showing.add_argument("result", type=Path, metavar="OUT.zarr")
     exporting = commands.add_parser("export", help="a result as CSV or NetCDF")
@@ -31,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[arguments.command](arguments)
     except KeyboardInterrupt:
-        print("Stopped; OUT is as it was. `run --resume` goes on after the last whole shard.", file=sys.stderr)
+        resume = " `run --resume` goes on after the last whole shard." if arguments.command == "run" else ""
+        print(f"Stopped; OUT is as it was.{resume}", file=sys.stderr)
         return 130
 
 
@@ -57,6 +59,12 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
     add("--engine", choices=["local", "ray"], default="local", help="who measures: this process, or a Ray cluster")
     add("--ray-workers", type=_positive, metavar="N", help="with --engine ray; one a GPU or a core if it is left out")
     add("--resume", action="store_true", help="continue a run that was broken off")
+
+
+def _configure_video(parser: argparse.ArgumentParser) -> None:
+    from probes.core.video.arguments import configure
+
+    configure(parser)
 
 
 def _positive(text: str) -> int:
@@ -102,6 +110,12 @@ def _run(arguments: argparse.Namespace) -> int:
     return run(arguments)
 
 
+def _video(arguments: argparse.Namespace) -> int:
+    from probes.core.video.command import run
+
+    return run(arguments)
+
+
 def _show(arguments: argparse.Namespace) -> int:
     from probes.core.runs.summary import run
 
@@ -114,4 +128,4 @@ def _export(arguments: argparse.Namespace) -> int:
     return run(arguments)
 
 
-COMMANDS = {"list": list_probes, "run": _run, "show": _show, "export": _export}
+COMMANDS = {"list": list_probes, "run": _run, "video": _video, "show": _show, "export": _export}

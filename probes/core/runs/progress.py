@@ -12,6 +12,7 @@ class Progress:
         self.shown = 0.0
         self.live = sys.stderr.isatty()
         self.open = False
+        self._stage = ""
 
     def say(self, text: str) -> None:
         """A sentence on a line of its own."""
@@ -32,6 +33,14 @@ class Progress:
             rate = done / max(seconds, 1e-9)
             left = time.strftime("%H:%M:%S", time.gmtime((total - done) / max(rate, 1e-9)))
             self._line(f"{done}/{total} passes  {rate:.1f}/s  {left} left")
+
+    def stage(self, stage: str, done: int, total: int | None) -> None:
+        """How many frames of a stage are done."""
+        if stage != self._stage:
+            self._stage, self.start = stage, time.perf_counter()
+        if total and done and self._due(done == total):
+            left = (time.perf_counter() - self.start) / done * (total - done)
+            self._line(f"{stage}: {done}/{total} frames  {time.strftime('%H:%M:%S', time.gmtime(left))} left")
 
     def _due(self, last: bool) -> bool:
         now = time.perf_counter()

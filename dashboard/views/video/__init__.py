@@ -1,0 +1,1 @@
+"""The page of films, and its private parts."""
