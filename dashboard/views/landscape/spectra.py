@@ -11,7 +11,7 @@ from dashboard.draw.palette import number
 POINTS = 400
 WIDTH = 0.01
 """Standard deviation of the bell that stands for an eigenvalue, as a share of the range of all models."""
-LEAST = 1e-6
+LEAST = 1e-11
 """Below this share a density is not drawn."""
 
 
@@ -51,7 +51,7 @@ def figure(datasets: Mapping[str, xr.Dataset], colours: Mapping[str, str]) -> go
             hovertemplate=f"{name}<br>largest eigenvalue of a mini-batch: %{{x:.3g}}<extra></extra>",
         )
     drawn.update_xaxes(title="eigenvalue of the Hessian (units of the loss)")
-    drawn.update_yaxes(title="density (share for each unit)", type="log", exponentformat="power")
+    drawn.update_yaxes(title="density (share for each unit)", type="log", exponentformat="power", dtick=2)
     return drawn.update_layout(height=440)
 
 
@@ -62,8 +62,10 @@ def reading(datasets: Mapping[str, xr.Dataset]) -> str:
         leading = one["leading"].values
         spread = f" ± {number(float(leading.std(ddof=1)))}" if len(leading) > 1 else ""
         least = number(float(np.nanmin(one["eigenvalue"].values)))
-        words = f"**{name}**: largest {number(float(leading.mean()))}{spread} over {len(leading)} mini-batches"
-        words += f" (mean, standard deviation), smallest {least}; {one.attrs['weights'] / 1e6:.2f} million weights."
+        words = f"**{name}**: largest {number(float(leading.mean()))}{spread} over {len(leading)} mini-batch"
+        words += "es" if len(leading) > 1 else ""
+        words += " (mean, standard deviation)" if len(leading) > 1 else ""
+        words += f", smallest {least}; {one.attrs['weights'] / 1e6:.2f} million weights."
         lines.append(words)
     one = next(iter(datasets.values()))
     basis = f"n = {one.attrs['n']} images, one random vector a mini-batch (seed {one.attrs['seed']})."
