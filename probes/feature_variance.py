@@ -11,7 +11,7 @@ from model_zoo.adapter import ModelSpec
 from probes.core.base import Probe
 from probes.core.capture import Tokens
 from probes.core.moments import Moments, images, merge
-from probes.core.stream import UNKNOWN, stream_coordinates, stream_points
+from probes.core.stream import UNKNOWN, Changes, stream_coordinates, stream_points
 
 
 @dataclass
@@ -19,6 +19,7 @@ class _State:
     spec: ModelSpec
     moments: dict[int, Moments] = field(default_factory=dict)  # place of the point -> over images
     grids: dict[int, tuple[int, int]] = field(default_factory=dict)
+    changes: Changes = field(default_factory=Changes)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class FeatureVariance(Probe):
 
     Returns:
         ``variance`` (point): squares of the model's own units, 0 or more, NaN where the map has one position;
-        ``variance_sem``: standard error over images. ``span`` says what lies before a point.
+        ``variance_sem``: standard error over images; ``change_sem``: that of the change since the point before, taken
+        image by image. ``span`` says what lies before a point.
 
     Note:
         In units of the model: compare how it changes across a span, not its level between models, and not across the
@@ -72,22 +74,29 @@ class FeatureVariance(Probe):
         def add(squares: np.ndarray) -> None:
             variance = squares / freedom if freedom else np.full(squares.shape, np.nan)
             state.moments[place] = state.moments.get(place, Moments()) + Moments.of(variance)
+            state.changes.add(place, variance)
 
         seen.send(squares, add)
         return state
 
     def merge(self, a: _State, b: _State) -> _State:
         """Moments over the images of both."""
-        return _State(a.spec, merge(a.moments, b.moments), a.grids | b.grids)
+        return _State(a.spec, merge(a.moments, b.moments), a.grids | b.grids, a.changes + b.changes)
 
     def compute(self, state: _State) -> xr.Dataset:
         """Means and standard errors."""
-        moments = [state.moments.get(place, Moments(mean=np.nan)) for place in range(len(stream_points(state.spec)))]
+        places, nothing = range(len(stream_points(state.spec))), Moments(mean=np.nan)
+        moments = [state.moments.get(place, nothing) for place in places]
         units = {"units": "squared units of the model"}
         mean = np.array([float(one.mean) for one in moments])
         error = np.array([float(one.standard_error()) for one in moments])
+        change = np.array([float(state.changes.moments.get(place, nothing).standard_error()) for place in places])
         return xr.Dataset(
-            {"variance": ("point", mean, units), "variance_sem": ("point", error, units)},
+            {
+                "variance": ("point", mean, units),
+                "variance_sem": ("point", error, units),
+                "change_sem": ("point", change, units),
+            },
             coords=stream_coordinates(state.spec, state.grids),
             attrs={"n": images(state.moments)},
         )

@@ -14,7 +14,7 @@ from model_zoo.adapter import ModelSpec
 from probes.core.base import Probe, one_of
 from probes.core.capture import Tokens
 from probes.core.moments import Moments, images, merge
-from probes.core.stream import UNKNOWN, stream_coordinates, stream_points
+from probes.core.stream import UNKNOWN, Changes, stream_coordinates, stream_points
 
 FLOOR = 1e-6
 """Added to an amplitude before its logarithm, as in the paper's code."""
@@ -25,6 +25,7 @@ class _State:
     spec: ModelSpec
     moments: dict[int, Moments] = field(default_factory=dict)  # place of the point -> over images, (2, frequency)
     grids: dict[int, tuple[int, int]] = field(default_factory=dict)
+    changes: Changes = field(default_factory=Changes)  # of ΔS
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Fourier(Probe):
 
     Returns:
         ``log_amplitude`` (point, frequency): S, natural logarithm. ``relative`` (point, frequency): ΔS, 0 at
-        frequency 0; its standard error over images is ``relative_sem``. ``frequency`` runs from 0 towards π: π is the
+        frequency 0; its standard error over images is ``relative_sem``, and ``change_sem`` that of its change since the
+        point before, image by image, NaN where the grid is another. ``frequency`` runs from 0 towards π: π is the
         finest pattern that a grid can hold, which a diagonal of even side stops one step short of, as in the paper,
         whose axis calls its last bin π. Where grids differ (Swin, convolutional networks) frequencies are those of all
         grids and NaN stands where a grid has none. ``span`` says what lies before a point.
@@ -97,21 +99,25 @@ class Fourier(Probe):
     def _add(self, state: _State, place: int, spectra: np.ndarray) -> None:
         both = np.stack([spectra, spectra - spectra[:, :1]], 1)
         state.moments[place] = state.moments.get(place, Moments()) + Moments.of(both)
+        state.changes.add(place, both[:, 1])
 
     def merge(self, a: _State, b: _State) -> _State:
         """Moments over the images of both."""
-        return _State(a.spec, merge(a.moments, b.moments), a.grids | b.grids)
+        return _State(a.spec, merge(a.moments, b.moments), a.grids | b.grids, a.changes + b.changes)
 
     def compute(self, state: _State) -> xr.Dataset:
         """Means, each at its frequency among those of all grids."""
         own = {place: self._frequencies(grid) for place, grid in state.grids.items()}
         axis = sorted({frequency for frequencies in own.values() for frequency in frequencies})
-        values = np.full((3, len(stream_points(state.spec)), len(axis)), np.nan)
+        values = np.full((4, len(stream_points(state.spec)), len(axis)), np.nan)
         for place, moments in state.moments.items():
             at = [axis.index(frequency) for frequency in own[place]]
             values[:2, place, at], values[2, place, at] = moments.mean, moments.standard_error()[1]
+            change = state.changes.moments.get(place)
+            if change is not None and state.grids[place] == state.grids[place - 1]:
+                values[3, place, at] = change.standard_error()
         units, dims = {"units": "natural logarithm of the amplitude"}, ("point", "frequency")
-        names = ("log_amplitude", "relative", "relative_sem")
+        names = ("log_amplitude", "relative", "relative_sem", "change_sem")
         frequency = ("frequency", [np.pi * float(one) for one in axis], {"units": "radians per position"})
         return xr.Dataset(
             {name: (dims, one, units) for name, one in zip(names, values, strict=True)},

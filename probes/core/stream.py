@@ -1,9 +1,13 @@
 """Points along the residual stream: the embedding, and the stream after every attention, MLP and block."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from model_zoo.adapter import ModelSpec
+from probes.core.moments import Moments, merge
 
 ORDER = {"embed": 0, "resid_pre": 1, "resid_mid": 2, "resid_post": 3}
 """Kinds of points by their order in a block."""
@@ -24,6 +28,30 @@ def stream_points(spec: ModelSpec) -> tuple[str, ...]:
 def _place(point: str) -> tuple[int, int]:
     kind, _, block = point.partition(".")
     return (int(block) if block else -1), ORDER[kind]
+
+
+@dataclass
+class Changes:
+    """How a quantity changes from each point to the next, image by image: images differ more than their changes do.
+
+    Attributes:
+        moments: of the change since the point before, over images, by the place of the point.
+        before: the batch's values at the place that was seen last.
+    """
+
+    moments: dict[int, Moments] = field(default_factory=dict)
+    before: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def add(self, place: int, values: np.ndarray) -> None:
+        """Values (images, ...) of a batch at a point; its points come in order."""
+        before = self.before.get(place - 1)
+        if before is not None and before.shape == values.shape:
+            self.moments[place] = self.moments.get(place, Moments()) + Moments.of(values - before)
+        self.before = {place: values}
+
+    def __add__(self, other: "Changes") -> "Changes":
+        """Changes over the images of both."""
+        return Changes(merge(self.moments, other.moments))
 
 
 def stream_coordinates(spec: ModelSpec, grids: Mapping[int, tuple[int, int]]) -> dict[str, Any]:

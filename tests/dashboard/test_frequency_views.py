@@ -37,7 +37,11 @@ def stream(values, spans, sem=0.01, grids=None, n=8):
             relative[row, 1:] = values[row], np.nan
     error = np.where(np.isfinite(relative), sem, np.nan)
     return xr.Dataset(
-        {"relative": (("point", "frequency"), relative), "relative_sem": (("point", "frequency"), error)},
+        {
+            "relative": (("point", "frequency"), relative),
+            "relative_sem": (("point", "frequency"), 10 * error),  # images differ more than their changes
+            "change_sem": (("point", "frequency"), error),
+        },
         coords={
             "point": [f"p{i}" for i in range(len(values))],
             "span": ("point", spans),
@@ -115,7 +119,9 @@ def test_models_of_several_depths_are_not_shaded_and_one_alone_counts_its_blocks
 
 
 def test_variance_has_a_logarithmic_axis_that_holds_all_points():
-    variance = VIT.assign(variance=("point", [0.1, 0.05, 1, 2, 40.0]), variance_sem=("point", [0.0] * 5))
+    variance = VIT.assign(
+        variance=("point", [0.1, 0.05, 1, 2, 40.0]), variance_sem=("point", [0.0] * 5), change_sem=("point", [0.0] * 5)
+    )
     figure = over_depth.figure({"ViT": changes.course(variance)}, COLOURS, "variance", log=True)
     low, high = figure.layout.yaxis.range
     assert figure.layout.yaxis.type == "log"
@@ -151,9 +157,10 @@ def test_the_page_says_n_and_the_file_holds_its_charts(probe):
     datasets = {"ViT": VIT, "CNN": CNN}
     if probe != "fourier":
         datasets = {
-            name: one.drop_vars(["relative", "relative_sem", "frequency"]).assign(
+            name: one.drop_vars(["relative", "relative_sem", "change_sem", "frequency"]).assign(
                 variance=("point", np.arange(1.0, 1 + one.sizes["point"])),
                 variance_sem=("point", np.zeros(one.sizes["point"])),
+                change_sem=("point", np.zeros(one.sizes["point"])),
             )
             for name, one in datasets.items()
         }

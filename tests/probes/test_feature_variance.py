@@ -29,11 +29,16 @@ def test_matches_the_definition_in_every_family(name: str) -> None:
     expected = streams.maps(adapter)
     result = probe.compute(fold(probe, adapter, [range(1), range(1, 2)]))
     assert result.point.values.tolist() == list(expected)
+    before = None
     for point, z in expected.items():
         each = z.reshape(*z.shape[:2], -1).var(2, ddof=1).mean(1)
         here = result.sel(point=point)
         np.testing.assert_allclose(here.variance, each.mean(), rtol=1e-9)
         np.testing.assert_allclose(here.variance_sem, each.std(ddof=1) / np.sqrt(2), rtol=1e-7)
+        if before is not None:
+            error = (each - before).std(ddof=1) / np.sqrt(2)
+            np.testing.assert_allclose(here.change_sem, error, rtol=1e-6, atol=1e-9 * each.mean())
+        before = each
     np.testing.assert_allclose(each, by_loops(z), rtol=1e-9)
 
 

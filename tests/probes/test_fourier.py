@@ -47,6 +47,7 @@ def test_matches_numpy_in_every_family(name: str) -> None:
     expected = streams.maps(adapter)
     result = Fourier().compute(fold(Fourier(), adapter, [range(1), range(1, 2)]))
     assert result.point.values.tolist() == list(expected)
+    before = None
     for point, z in expected.items():
         frequencies, values = diagonal(z)
         here = result.sel(point=point).dropna("frequency", subset=["log_amplitude"])
@@ -57,6 +58,13 @@ def test_matches_numpy_in_every_family(name: str) -> None:
         each = np.array([diagonal(z[i : i + 1])[1] for i in range(2)])
         error = (each - each[:, :1]).std(0, ddof=1) / np.sqrt(2)
         np.testing.assert_allclose(here.relative_sem, error, rtol=1e-5, atol=1e-8)
+        of_image, grid = each - each[:, :1], z.shape[2:]
+        if before is not None and before[1] == grid:
+            error = (of_image - before[0]).std(0, ddof=1) / np.sqrt(2)
+            np.testing.assert_allclose(here.change_sem, error, rtol=1e-5, atol=1e-8)
+        else:
+            assert here.change_sem.isnull().all()
+        before = of_image, grid
 
 
 @pytest.mark.parametrize("name", [*TURNED, "vit_small_patch14_reg4_dinov2", "swin_tiny_patch4_window7_224"])

@@ -17,6 +17,7 @@ class Course:
     Attributes:
         values: one a point, NaN where it is not defined.
         errors: standard errors over images.
+        changes: standard errors of the change since the point before, over images; NaN where it is not defined.
         spans: what lies before each point, of the probes' coordinate ``span``.
         blocks: the block of each point from 0, −1 for the embedding.
         same_grid: whether a point has the grid of the one before.
@@ -25,6 +26,7 @@ class Course:
 
     values: np.ndarray
     errors: np.ndarray
+    changes: np.ndarray
     spans: tuple[str, ...]
     blocks: np.ndarray
     same_grid: np.ndarray
@@ -48,11 +50,10 @@ class Course:
     def across(self, span: str) -> "Counts":
         """How often the quantity rises and falls across a kind of span, where the grid stays the same.
 
-        A change counts if it is more than the two standard errors together, which the error of a difference over the
-        same images never exceeds.
+        A change counts if it is more than twice its standard error over the images.
         """
         change = np.diff(self.values)
-        bound = np.nan_to_num(self.errors[1:]) + np.nan_to_num(self.errors[:-1])
+        bound = 2 * np.nan_to_num(self.changes[1:])
         known = np.isfinite(change) & self.same_grid[1:] & (np.array(self.spans[1:]) == span)
         falls, rises = ((known & (sign * change > bound)).sum() for sign in (-1, 1))
         left_out = int((np.array(self.spans[1:]) == span).sum() - known.sum())
@@ -61,7 +62,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of so many spans, in how many a quantity falls and rises; the rest is within the standard errors."""
+    """Of so many spans, in how many a quantity falls and rises; the rest is within twice the standard error."""
 
     falls: int
     rises: int
@@ -77,18 +78,20 @@ def course(dataset: xr.Dataset) -> Course:
     points = dataset.sizes["point"]
     frequency = np.full(points, np.nan)
     if "variance" in dataset:
-        values, errors = dataset["variance"].values, dataset["variance_sem"].values
+        values, errors, changes = (dataset[name].values for name in ("variance", "variance_sem", "change_sem"))
     else:
-        whole, values, errors = dataset["relative"].values, np.full(points, np.nan), np.full(points, np.nan)
+        whole = dataset["relative"].values
+        values, errors, changes = np.full((3, points), np.nan)
         for point, row in enumerate(np.isfinite(whole)):
             if row[1:].any():
                 last = int(np.flatnonzero(row)[-1])
                 values[point], errors[point] = whole[point, last], dataset["relative_sem"].values[point, last]
+                changes[point] = dataset["change_sem"].values[point, last]
                 frequency[point] = float(dataset["frequency"][last])
     grids = np.stack([dataset["grid_height"].values, dataset["grid_width"].values])
     same = np.concatenate([[True], (grids[:, 1:] == grids[:, :-1]).all(0)])
     spans = tuple(str(span) for span in dataset["span"].values)
-    return Course(values, errors, spans, dataset["layer"].values, same, frequency)
+    return Course(values, errors, changes, spans, dataset["layer"].values, same, frequency)
 
 
 def verdict(courses: Mapping[str, Course], what: str) -> str:

@@ -49,7 +49,7 @@ the paper's code. *Rings*: the mean over all bins about as far from 0.
 
 $$v_l = \operatorname{mean}_{i,c}\ \operatorname{var}_{\text{positions}} x^{(l)}_{ic} \quad\text{(unbiased)}$$
 
-A change counts as a fall or a rise where it exceeds both points' standard errors over images together.
+A change counts as a fall or a rise where it exceeds twice its standard error over the images, taken image by image.
 
 Source: Park & Kim 2022, Figs. 2a, 8 and 9, [arXiv:2202.06709](https://arxiv.org/abs/2202.06709).
 """
