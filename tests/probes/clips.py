@@ -30,11 +30,12 @@ def clip(
     form: str = "mp4",
     codec: str = "libx264",
     rotation: int = 0,
+    wide: int = 1,
     faststart: bool = True,
     pix_fmt: str = "yuv444p",
     options: dict[str, str] | None = None,
 ) -> bytes:
-    """A video file of frames, at times of their own or at a rate."""
+    """A video file of frames, at times of their own or at a rate, its pixels ``wide`` times as wide as high."""
     options = options or ({"movflags": "+faststart"} if form == "mp4" and faststart else {})
     with tempfile.NamedTemporaryFile() as file, av.open(file.name, "w", format=form, options=options) as container:
         stream = container.add_stream(codec, rate, options={"g": "5"} if codec == "libx264" else {})
@@ -42,6 +43,7 @@ def clip(
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = Fraction(1, 1000)
         stream.codec_context.max_b_frames = 0
+        stream.codec_context.sample_aspect_ratio = Fraction(wide, 1)
         if rotation:
             stream.set_display_rotation(rotation)
         for index, pixels in enumerate(frames):

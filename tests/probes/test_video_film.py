@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import probes
-from model_zoo.images import ImageSource
+from model_zoo.images import ImageSource, sources
 from model_zoo.loading import load
 from probes.core.colour_map import colours
 from probes.core.command import main
@@ -80,6 +80,16 @@ def test_maps_of_frames_are_those_of_the_probes(models) -> None:
     np.testing.assert_allclose(
         Maps(adapter, Show("rollout")).of(frames), found["rollout"]["m"]["rollout"].values, rtol=1e-5
     )
+
+
+def test_the_best_head_is_chosen_on_scenes_and_named() -> None:
+    adapter = load("scenes-vit-dino", image_size=(64, 64))
+    score = probes.load("saliency-score")(steps=0, tau=0.6)
+    found = run({"m": adapter}, sources(["scenes:16"]), {"score": score}, dtype="float32")["score"]["m"]
+    best = int(found["iou"].mean("image").argmax())
+    maps = Maps(adapter, Show(head="best"))
+    assert maps.head == best
+    assert maps.note == f"layer {len(adapter.spec.layers)}, head {best + 1}, best on 16 scenes"
 
 
 def test_patch_colours_do_not_change_while_the_picture_does_not(models) -> None:

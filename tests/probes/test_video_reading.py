@@ -45,6 +45,12 @@ def test_rotation_is_respected(rotation: int) -> None:
     assert np.abs(frames[0].pixels.astype(int) - turned).mean() < 3
 
 
+def test_pixels_that_are_not_square_become_so() -> None:
+    found, frames = read(clip(pictures(2), wide=2))
+    assert found.size == (128, 48)
+    assert np.abs(frames[0].pixels[:, ::2].astype(int) - pictures(2)[0]).mean() < 6
+
+
 def test_variable_frame_rate_keeps_its_times() -> None:
     times = [0.0, 0.04, 0.5, 0.54, 2.0]
     _, frames = read(clip(pictures(5), times=times))
