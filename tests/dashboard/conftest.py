@@ -1,6 +1,7 @@
 import pytest
 
 from dashboard.compute import results
+from dashboard.views.video import filming
 
 TINY = ("timm:test_vit@random:0", "timm:test_vit@random:1")
 
@@ -12,7 +13,7 @@ def settle():
     def run(at):
         at.run()
         for _ in range(20):
-            live = results.store().jobs.live()
+            live = [*results.store().jobs.live(), *filming.films().jobs.live()]
             for job in live:
                 assert job.finished.wait(60), f"{job.label} did not end"
             at.run()

@@ -6,7 +6,7 @@ from functools import partial
 import streamlit as st
 
 from dashboard.compute.asking import Ask
-from dashboard.controls import choices, image_sets
+from dashboard.controls import choices
 from dashboard.controls.glossary import meaning
 from dashboard.draw import chart_files, frame, model_columns
 from dashboard.draw.frame import Help
@@ -18,7 +18,9 @@ from dashboard.views.landscape import spectra, surfaces
 QUESTION = "How rough is the loss around the weights?"
 SHOWN = {"plane": "landscape", "spectrum": "Hessian spectrum"}
 HEIGHTS = {"linear": "linear", "log": "logarithm"}
-POINTS = {"21": "21 × 21", "11": "11 × 11", "31": "31 × 31"}
+FEW = tuple(f"scene:{i}" for i in range(8))
+"""So few that the page has something to show after half a minute."""
+POINTS = {"11": "11 × 11", "21": "21 × 21", "31": "31 × 31"}
 """Points of the plane; the first is the usual number."""
 HOW = """
 **Landscape**: the middle of each plane (the cross) is the trained model. Away from it all filters are changed along two
@@ -129,7 +131,7 @@ VIEW = View(
     controls,
     shown,
     asks=asks,
-    images=Images(several=True, set_default=image_sets.as_trained, set_most=250),
+    images=Images(several=True, default=FEW, set_default="chosen", set_most=250),
     above=above,
     subtitle="The model's own loss on labelled images, or on any image for a masked autoencoder; this takes minutes",
 )
