@@ -4,9 +4,9 @@ import pytest
 
 from probes.core.video.drawing import BAR, GAP, LABEL
 from probes.core.video.framing import framing, sheet
-from tests.browser.conftest import PATIENCE
 from tests.probes.clips import clip, pictures
 
+PATIENCE = 240_000
 MODELS = "model=timm:test_vit@random:0&model=timm:test_vit@random:1"
 STATE = """() => { const video = document.querySelector("[data-testid=stVideo]");
   return video && [video.readyState, video.videoWidth, video.videoHeight, video.duration, video.currentTime]; }"""
