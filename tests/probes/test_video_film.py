@@ -86,7 +86,7 @@ def test_the_best_head_is_chosen_on_scenes_and_named() -> None:
     adapter = load("scenes-vit-dino", image_size=(64, 64))
     score = probes.load("saliency-score")(steps=0, tau=0.6)
     found = run({"m": adapter}, sources(["scenes:16"]), {"score": score}, dtype="float32")["score"]["m"]
-    best = int(found["iou"].mean("image").argmax())
+    best = int(found["iou"].mean("image").values.argmax())
     maps = Maps(adapter, Show(head="best"))
     assert maps.head == best
     assert maps.note == f"layer {len(adapter.spec.layers)}, head {best + 1}, best on 16 scenes"
