@@ -16,6 +16,8 @@ from model_zoo.images import ImageSource
 from model_zoo.scenes import CLASSES, Scenes
 
 SCENES = (32, 100, 250, 500, 1000, 2000)
+FEW_SCENES = tuple(f"scene:{i}" for i in range(8))
+"""What a page of long work opens with."""
 MOST_SETS = 16
 
 

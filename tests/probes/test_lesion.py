@@ -48,7 +48,9 @@ def convolutional() -> Adapter:
     """A random residual network in float64; its input is not square."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Adapter(timm.create_model("resnet26", num_classes=10, zero_init_last=False).double(), image_size=(64, 96))
+        return Adapter(
+            timm.create_model("resnet26", num_classes=10, zero_init_last=False).double(), image_size=(64, 96)
+        )
 
 
 def edited(adapter: Adapter, lesion: Lesion) -> Adapter:

@@ -11,6 +11,7 @@ from dashboard.controls.glossary import meaning
 from dashboard.draw import chart_files, frame, model_columns
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
+from dashboard.images.sets import FEW_SCENES
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Chart, Images, Page, Shown, View
 from dashboard.views.landscape import spectra, surfaces
@@ -18,8 +19,6 @@ from dashboard.views.landscape import spectra, surfaces
 QUESTION = "How rough is the loss around the weights?"
 SHOWN = {"plane": "landscape", "spectrum": "Hessian spectrum"}
 HEIGHTS = {"linear": "linear", "log": "logarithm"}
-FEW = tuple(f"scene:{i}" for i in range(8))
-"""So few that the page has something to show after half a minute."""
 POINTS = {"11": "11 × 11", "21": "21 × 21", "31": "31 × 31"}
 """Points of the plane; the first is the usual number."""
 HOW = """
@@ -131,7 +130,7 @@ VIEW = View(
     controls,
     shown,
     asks=asks,
-    images=Images(several=True, default=FEW, set_default="chosen", set_most=250),
+    images=Images(several=True, default=FEW_SCENES, set_default="chosen", set_most=250),
     above=above,
     subtitle="The model's own loss on labelled images, or on any image for a masked autoencoder; this takes minutes",
 )

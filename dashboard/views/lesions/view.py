@@ -7,11 +7,12 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.compute.asking import Ask, ModelResult
-from dashboard.controls import choices, image_sets
+from dashboard.controls import choices
 from dashboard.controls.glossary import meaning
 from dashboard.draw import frame, model_columns
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
+from dashboard.images.sets import FEW_SCENES
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Images, Page, Shown, View
 from dashboard.views.lesions import effects, switches
@@ -131,7 +132,7 @@ VIEW = View(
     controls,
     shown,
     asks=lambda _: [Ask("lesion")],
-    images=Images(several=True, set_default=image_sets.as_trained, set_most=250),
+    images=Images(several=True, default=FEW_SCENES, set_default="chosen", set_most=250),
     above=above,
     below=below,
     subtitle="The change when one head, or one branch of a block, is left out",
