@@ -14,6 +14,8 @@ MODELS = "model=timm:test_vit@random:0&model=timm:test_vit2@random:0"
 SMALLEST = "&image=scene:0&image=scene:1&set=chosen"
 OWN = {"cka": "&image=scene:2&image=scene:3", "heads": "&query=patch&at=0.5,0.4"}
 """What a page is opened with beside the models and two scenes."""
+LABELLED = {"landscape": "model=scenes-vit-supervised&model=scenes-resnet"}
+"""Models for pages that need a classifier of the images."""
 WITHOUT = {"zoo": "a table that saves itself", "glossary": "words", "digits": "nothing before a training",
            "results": "nothing before a run; with one they are in test_results"}  # fmt: skip
 COUNTED = ("layer", "layer_a", "layer_b", "head", "row", "column", "query_row", "query_column", "rank")
@@ -34,7 +36,7 @@ def texts_of(svg):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_all_files_of_a_page_can_be_saved_and_opened(visit, server, name):
-    page = visit(f"/{'' if name == 'compare' else name}?{MODELS}{SMALLEST}{OWN.get(name, '')}")
+    page = visit(f"/{'' if name == 'compare' else name}?{LABELLED.get(name, MODELS)}{SMALLEST}{OWN.get(name, '')}")
     svg, png, csv = (pressed(page, kind) for kind in ("SVG", "PNG", "CSV"))
 
     root, texts = ET.fromstring(svg), texts_of(svg)
@@ -62,8 +64,8 @@ def test_all_files_of_a_page_can_be_saved_and_opened(visit, server, name):
         assert name == "scenes" or "test_vit untrained (seed 0) = timm:test_vit@random:0" in said or name in SHIPPED
 
 
-SHIPPED = ("formation", "masked-reconstruction")
-"""Pages that show shipped models where no selected one has what they need."""
+SHIPPED = ("formation", "masked-reconstruction", *LABELLED)
+"""Pages that show shipped models, where no selected one has what they need or as the test asks."""
 
 
 def test_pages_without_files_say_so(visit):

@@ -16,7 +16,7 @@ def upload(page, settled, path):
     """Choose a file and have the film made of it."""
     page.get_by_role("button", name="Upload a clip").click()
     page.locator("input[type=file]").first.set_input_files(path)
-    page.get_by_text(path.stem, exact=True).first.wait_for(timeout=PATIENCE)
+    page.get_by_text(f"{path.name} is chosen").first.wait_for(timeout=PATIENCE)
     page.keyboard.press("Escape")
     settled(page)
     page.get_by_role("button", name="Make the film").click()
