@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
+from typing import TYPE_CHECKING
 
 import timm
 import torch
@@ -26,6 +27,9 @@ from model_zoo.reference import ModelError
 from probes.core import runner
 from probes.core.base import Probe
 from probes.core.cluster import ClusterError
+
+if TYPE_CHECKING:
+    from probes.core.remote import Passes
 
 JOBS = 2
 """Jobs that run at once."""
@@ -120,7 +124,6 @@ def _run(one: Pass, adapters: Mapping[str, Adapter], job: Job) -> dict[Request, 
     return found
 
 
-@cache
 def run_by(engine: str) -> Callable[..., runner.Results]:
     """Who runs the passes: this process, or the workers of a Ray cluster, as many as jobs run at once.
 
@@ -131,10 +134,16 @@ def run_by(engine: str) -> Callable[..., runner.Results]:
         case "local":
             return runner.run
         case "ray":
-            from probes.core.remote import Passes
-
-            return Passes(JOBS, zoo_budget()).run
+            return on_a_cluster().run
     raise ValueError(f"The server's PROBES_ENGINE is {engine!r}; it must be local or ray.")
+
+
+@cache
+def on_a_cluster() -> "Passes":
+    """The workers of a Ray cluster."""
+    from probes.core.remote import Passes
+
+    return Passes(JOBS, zoo_budget())
 
 
 def _of_image(dataset: xr.Dataset, place: int) -> xr.Dataset:

@@ -54,8 +54,8 @@ def test_a_run_is_browsed_beside_another_and_all_its_files_open(visit, measured,
         assert opened["distance"].values.tolist() == kept.values.tolist()
 
     page.get_by_role("button", name="Pin this view").click()
+    page.wait_for_url(lambda address: "pin=" in address)
     settled(page)
-    assert "pin=" in page.url
     page = visit("/results?result=browsed&probe=Attention+maps")
     page.wait_for_selector(".js-plotly-plot .heatmaplayer image")
     assert page.locator(".js-plotly-plot .heatmaplayer image").count() == 2

@@ -91,5 +91,10 @@ def test_standard_errors_open_marks_and_marks_of_several_sizes_are_drawn():
     drawn.add_scatter(x=[1], y=[2.0], mode="markers", name="heads", showlegend=False, marker={"color": "#E69F00"})
     svg = chart_files.svg(drawn, "Distance")
     assert len(marks(svg, "rule mark")) == 2
-    points = marks(svg, "point")
-    assert [point.get("fill") for point in points] == ["transparent", "transparent", "#E69F00"]
+    above = {child: parent for parent in ET.fromstring(svg).iter() for child in parent}
+
+    def filled(node):
+        return node.get("fill") or filled(above[node])
+
+    points = [node for node in above if node.get("aria-roledescription") == "point"]
+    assert [filled(point) for point in points] == ["none", "none", "#E69F00"]

@@ -24,7 +24,7 @@ NO_WORDS = {"code_text", "id", "widget_id", "form_id", "key", "url", "query_stri
 """Fields that are no words: the name to type on a model's card, ids, addresses."""
 MARKDOWN = re.compile(r".{,30}(?:\*\*|\]\(|`).{,20}")
 WITHOUT_FILES = {"glossary", "zoo", "digits", "scenes", "masked-reconstruction"}  # the last shows other models
-WITHOUT_FILES |= {"results"}  # there is no run
+WITHOUT_FILES |= {"results", "video"}  # there is no run; a film is of all models or none, and one is refused
 ADDRESSES = [address for address, _, _ in navigation.pages()]
 
 

@@ -27,7 +27,7 @@ def _on_a_cluster() -> Iterator[None]:
     with cluster.connected(2, "cpu"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROBES_ENGINE", "ray")
         yield
-    work.run_by.cache_clear()
+    work.on_a_cluster.cache_clear()
 
 
 class Stages(Job):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from probes.core import cluster
 from probes.core.command import main
@@ -26,10 +27,13 @@ PROBES = ("attention-maps", "attention-distance", "cka", "token-norm")
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_shards() -> Iterator[None]:
-    """Of four images, CKA's minibatch here, so that few images make several."""
+    """Of four images, CKA's minibatch here, so that few images make several; a thread here as in every worker."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "SMALLEST", 4)
         yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
