@@ -294,8 +294,16 @@ def _projection(model: nn.Module, layer: AttentionLayer | None) -> tuple[int, st
     if layer is None:
         return 0, ""
     inner = getattr(model.get_submodule(layer.name), "proj", None)
-    even = isinstance(inner, nn.Linear) and inner.in_features % layer.heads == 0
-    return (layer.heads, f"{layer.name}.proj") if even else (0, "")
+    channels = inputs_of(inner)
+    return (layer.heads, f"{layer.name}.proj") if channels and channels % layer.heads == 0 else (0, "")
+
+
+def inputs_of(projection: nn.Module | None) -> int:
+    """Channels that a linear map, or a convolution with a kernel of one cell, reads; 0 where it is neither."""
+    if isinstance(projection, nn.Linear):
+        return projection.in_features
+    single = isinstance(projection, nn.Conv2d) and projection.kernel_size == (1, 1) and projection.groups == 1
+    return projection.in_channels if single else 0
 
 
 def _taps(model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, grid: tuple[int, int]) -> dict[str, Tap]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from model_zoo.adapter import Adapter, ModelSpec
+from model_zoo.layout import inputs_of
 from probes.core.targets import embedding, vector
 
 AT_ONCE = 64
@@ -93,8 +94,8 @@ def _places(adapter: Adapter, versions: Sequence[Sequence[Lesion]]) -> dict[str,
         for lesion in lesions:
             block = adapter.spec.blocks[lesion.block]
             if lesion.part == "head":
-                projection: Any = adapter.module.get_submodule(block.projection)
-                empty = torch.zeros(len(versions), projection.in_features, dtype=torch.bool)
+                projection = adapter.module.get_submodule(block.projection)
+                empty = torch.zeros(len(versions), inputs_of(projection), dtype=torch.bool)
                 gone = found.setdefault(block.projection, empty)
                 gone.unflatten(1, (block.heads, -1))[version, lesion.head] = True
             else:
@@ -105,14 +106,15 @@ def _places(adapter: Adapter, versions: Sequence[Sequence[Lesion]]) -> dict[str,
 
 def _hook(adapter: Adapter, path: str, gone: Tensor, passed: set[str]) -> RemovableHandle:
     module = adapter.module.get_submodule(path)
+    after = 2 if isinstance(module, nn.Conv2d) else 0  # axes behind the channels
 
     def without(values: Tensor) -> Tensor:
         passed.add(path)
         each = values.unflatten(0, (len(gone), -1))
-        shape = (len(gone), *[1] * (each.ndim - gone.ndim), *gone.shape[1:])
+        shape = (len(gone), *[1] * (each.ndim - gone.ndim - after), *gone.shape[1:], *[1] * after)
         return each.masked_fill(gone.view(shape), 0).flatten(0, 1)
 
-    if gone.ndim == 2:
+    if gone.ndim == 2:  # of heads
         return module.register_forward_pre_hook(lambda _, args: (without(args[0]), *args[1:]))
     return module.register_forward_hook(lambda _, args, output: without(output))
 

@@ -8,10 +8,11 @@ from PIL import Image
 
 from dashboard.compute.asking import ModelResult, Outcome
 from dashboard.draw import chart_files
+from dashboard.draw.figures import courses, over_depth
 from dashboard.images import gallery
 from dashboard.state.selection import Selection
 from dashboard.view import Answer
-from dashboard.views.fourier import changes, over_depth, spectra
+from dashboard.views.fourier import spectra
 from dashboard.views.fourier import view as fourier
 from dashboard.views.frequency_noise import curves, pictures
 from dashboard.views.frequency_noise import view as frequency_noise
@@ -59,7 +60,7 @@ CNN = stream([-2.0, -1.5, -1.0, -0.5], ["embedding", "block", "block", "block"],
 
 
 def test_a_course_reads_the_highest_frequency_that_a_point_has():
-    vit, cnn = changes.course(VIT), changes.course(CNN)
+    vit, cnn = courses.course(VIT), courses.course(CNN)
     np.testing.assert_allclose(vit.depth, [0, 0.5, 1, 1.5, 2])
     np.testing.assert_allclose(cnn.depth, [0, 1, 2, 3])
     np.testing.assert_allclose(vit.values, [-2.0, -2.5, -2.2, -3.0, -2.9])
@@ -68,30 +69,30 @@ def test_a_course_reads_the_highest_frequency_that_a_point_has():
 
 
 def test_merging_stands_at_the_depth_of_the_block_before():
-    swin = changes.course(stream([-1, -2, -1, -3, -2, -1], ["embedding", "attention", "mlp", "merging", *HALVES[1:3]]))
+    swin = courses.course(stream([-1, -2, -1, -3, -2, -1], ["embedding", "attention", "mlp", "merging", *HALVES[1:3]]))
     np.testing.assert_allclose(swin.depth, [0, 0.5, 1, 1, 1.5, 2])
 
 
 def test_rises_and_falls_count_where_they_exceed_the_errors_and_the_grid_stays():
-    vit = changes.course(VIT)
-    assert vit.across("attention") == changes.Counts(2, 0, 2)
-    assert vit.across("mlp") == changes.Counts(0, 2, 2)
-    noisy = changes.course(stream([-2.0, -2.5, -2.2, -3.0, -2.9], HALVES, sem=0.06))
-    assert noisy.across("mlp") == changes.Counts(0, 1, 2), "0.1 is within twice 0.06"
-    assert changes.course(CNN).across("block") == changes.Counts(0, 2, 2, 1), "one block changes the grid"
+    vit = courses.course(VIT)
+    assert vit.across("attention") == courses.Counts(2, 0, 2)
+    assert vit.across("mlp") == courses.Counts(0, 2, 2)
+    noisy = courses.course(stream([-2.0, -2.5, -2.2, -3.0, -2.9], HALVES, sem=0.06))
+    assert noisy.across("mlp") == courses.Counts(0, 1, 2), "0.1 is within twice 0.06"
+    assert courses.course(CNN).across("block") == courses.Counts(0, 2, 2, 1), "one block changes the grid"
 
 
 def test_the_verdict_reads_the_numbers():
-    said = changes.verdict({"ViT": changes.course(VIT), "CNN": changes.course(CNN)}, "the amplitude")
+    said = courses.verdict({"ViT": courses.course(VIT), "CNN": courses.course(CNN)}, "the amplitude")
     assert "falls in 2 of 2 blocks; across the MLP it rises in 2 of 2** (as the paper has it)" in said
     assert "**CNN**: block falls in 0 and rises in 2 of 2, 1 left out, as the grid changes there." in said
     other_way = stream([-2.0, -1.5, -1.8, -1.0, -1.4], HALVES)
-    assert "not what the paper has" in changes.verdict({"ViT": changes.course(other_way)}, "the amplitude")
-    assert "blocks" not in changes.verdict({"CNN": changes.course(CNN)}, "the amplitude")
+    assert "not what the paper has" in courses.verdict({"ViT": courses.course(other_way)}, "the amplitude")
+    assert "blocks" not in courses.verdict({"CNN": courses.course(CNN)}, "the amplitude")
 
 
 def test_the_chart_shades_attention_and_mlp_and_has_every_model_in_its_colour():
-    figure = over_depth.figure({n: changes.course(d) for n, d in {"ViT": VIT, "CNN": CNN}.items()}, COLOURS, "Δ")
+    figure = over_depth.figure({n: courses.course(d) for n, d in {"ViT": VIT, "CNN": CNN}.items()}, COLOURS, "Δ")
     bands = [trace for trace in figure.data if trace.fill == "toself"]
     lines = {trace.name: trace for trace in figure.data if trace.fill != "toself"}
     assert {name: line.line.color for name, line in lines.items()} == COLOURS
@@ -112,9 +113,9 @@ def test_the_chart_shades_attention_and_mlp_and_has_every_model_in_its_colour():
 
 def test_models_of_several_depths_are_not_shaded_and_one_alone_counts_its_blocks():
     deeper = stream([-2, -3, -2, -3, -2, -3, -2], [*HALVES, "attention", "mlp"])
-    both = over_depth.figure({"ViT": changes.course(VIT), "CNN": changes.course(deeper)}, COLOURS, "Δ")
+    both = over_depth.figure({"ViT": courses.course(VIT), "CNN": courses.course(deeper)}, COLOURS, "Δ")
     assert all(trace.fill != "toself" for trace in both.data)
-    alone = over_depth.figure({"ViT": changes.course(VIT)}, COLOURS, "Δ")
+    alone = over_depth.figure({"ViT": courses.course(VIT)}, COLOURS, "Δ")
     assert alone.layout.xaxis.title.text == "blocks that were run"
 
 
@@ -122,7 +123,7 @@ def test_variance_has_a_logarithmic_axis_that_holds_all_points():
     variance = VIT.assign(
         variance=("point", [0.1, 0.05, 1, 2, 40.0]), variance_sem=("point", [0.0] * 5), change_sem=("point", [0.0] * 5)
     )
-    figure = over_depth.figure({"ViT": changes.course(variance)}, COLOURS, "variance", log=True)
+    figure = over_depth.figure({"ViT": courses.course(variance)}, COLOURS, "variance", log=True)
     low, high = figure.layout.yaxis.range
     assert figure.layout.yaxis.type == "log"
     assert low < np.log10(0.05) < np.log10(40) < high

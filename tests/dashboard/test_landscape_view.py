@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboard.views.landscape import spectra, surfaces, view
+from dashboard.draw.figures import loss_planes
+from dashboard.views.landscape import spectra, view
 from tests.dashboard.test_pages import app, clean
 from tests.dashboard.turning import turn_to
 
@@ -40,14 +41,14 @@ def spectrum(largest: float) -> xr.Dataset:
 
 def test_one_scale_for_models_with_one_loss():
     all_three = {"A": plane(0.1, 2), "B": plane(0.5, 7), "M": plane(0.2, 1, "reconstruction")}
-    found = surfaces.scales(all_three, log=False)
+    found = loss_planes.scales(all_three, log=False)
     assert (found["cross-entropy"].low, found["cross-entropy"].high) == (0, 7)
     assert (found["reconstruction"].low, found["reconstruction"].high) == (0, 1)
-    log = surfaces.scales(all_three, log=True)["cross-entropy"]
+    log = loss_planes.scales(all_three, log=True)["cross-entropy"]
     assert (log.low, log.high) == pytest.approx((-1, np.log10(7)))
     for name in ("A", "B"):
-        flat = surfaces.contours(all_three[name], found["cross-entropy"], log=False)
-        tall = surfaces.surface(all_three[name], found["cross-entropy"], log=False)
+        flat = loss_planes.contours(all_three[name], found["cross-entropy"], log=False)
+        tall = loss_planes.surface(all_three[name], found["cross-entropy"], log=False)
         assert (flat.data[0].zmin, flat.data[0].zmax) == (tall.data[0].cmin, tall.data[0].cmax) == (0, 7)
         assert tuple(tall.layout.scene.zaxis.range) == (0, 7)
         assert (flat.data[1].x, flat.data[1].y) == ((0,), (0,))
@@ -56,15 +57,15 @@ def test_one_scale_for_models_with_one_loss():
 
 def test_what_is_not_finite_is_no_number():
     broken = plane(0.1, 2, broken=True)
-    scale = surfaces.scales({"A": broken}, log=False)["cross-entropy"]
-    assert np.isnan(surfaces.contours(broken, scale, log=False).data[0].z[0][0])
-    assert "at 1 of 9 points it is not finite (grey)" in surfaces.reading({"A": broken})
-    assert "not finite" not in surfaces.reading({"A": plane(0.1, 2)})
+    scale = loss_planes.scales({"A": broken}, log=False)["cross-entropy"]
+    assert np.isnan(loss_planes.contours(broken, scale, log=False).data[0].z[0][0])
+    assert "at 1 of 9 points it is not finite (grey)" in loss_planes.reading({"A": broken})
+    assert "not finite" not in loss_planes.reading({"A": plane(0.1, 2)})
 
 
 def test_the_saved_picture_has_a_plane_a_model():
     both = {"A": plane(0.1, 2), "B": plane(0.5, 7, broken=True)}
-    svg = surfaces.document(both, COLOURS, "How rough?", log=False)
+    svg = loss_planes.document(both, COLOURS, "How rough?", log=False)
     texts = " ".join(ElementTree.fromstring(svg).itertext())
     assert all(text in texts for text in ("How rough?", "α", "β", "cross-entropy, nats", "n = 32 images"))
     assert svg.count("<image") == 3, "a plane a model, and the bar of the colours"

@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 
 from dashboard.draw import panels
-from dashboard.views.lesions import effects, switches
+from dashboard.draw.figures import lesion_effects
+from dashboard.views.lesions import switches
 from tests.dashboard.test_pages import app, clean, linked
 from tests.dashboard.turning import turn_to
 
@@ -28,23 +29,23 @@ def study(layers: int = 3, heads: int = 2, *, classifier: bool = True, seed: int
 
 def test_maps_share_a_scale_and_count_from_one():
     both = {"A": study(), "B": study(4, 3, seed=1)}
-    shared = effects.scale(both, "cosine")
+    shared = lesion_effects.scale(both, "cosine")
     assert shared.low == 0
-    values = effects.drawn(both["A"], "head", "cosine")
-    figure = effects.head_map(values, shared, COLOURS["A"], [(3, 2)])
+    values = lesion_effects.drawn(both["A"], "head", "cosine")
+    figure = lesion_effects.head_map(values, shared, COLOURS["A"], [(3, 2)])
     cells, marks, crosses = figure.data
     assert (cells.zmin, cells.zmax) == (shared.low, shared.high)
     np.testing.assert_array_equal(cells.z, 1 - both["A"]["head_cosine"].values.T)
     assert (min(marks.x), max(marks.x), min(marks.y), max(marks.y)) == (1, 3, 1, 2)
     assert (crosses.x, crosses.y) == ((3,), (2,))
     assert [figure.layout.xaxis.title.text, figure.layout.yaxis.title.text] == ["layer", "head"]
-    signed = effects.scale(both, "confidence")
+    signed = lesion_effects.scale(both, "confidence")
     assert signed.signed
     assert signed.low == -signed.high
 
 
 def test_curves_have_a_line_a_part_and_share_depth_where_models_differ():
-    figure = effects.curves({"A": study(), "B": study(4, seed=1)}, "cosine", COLOURS)
+    figure = lesion_effects.curves({"A": study(), "B": study(4, seed=1)}, "cosine", COLOURS)
     assert [trace.name for trace in figure.data] == ["A, attention", "A, MLP", "B, attention", "B, MLP"]
     assert [trace.line.dash for trace in figure.data] == ["solid", "dash"] * 2
     assert {trace.line.color for trace in figure.data[:2]} == {COLOURS["A"]}
@@ -54,16 +55,16 @@ def test_curves_have_a_line_a_part_and_share_depth_where_models_differ():
 
 
 def test_a_model_without_what_was_asked_says_why():
-    said = effects.reading({"A": study(), "B": study(classifier=False)}, "confidence")
+    said = lesion_effects.reading({"A": study(), "B": study(classifier=False)}, "confidence")
     assert "**A**, most: layer " in said
     assert "**B**: it has no classifier, so no confidence" in said
     assert "n = 8 images." in said
-    assert effects.drawn(study(), "head", "top1") is None
+    assert lesion_effects.drawn(study(), "head", "top1") is None
 
 
 def test_the_saved_picture_has_the_maps_the_curves_and_the_sentence():
     both = {"A": study(), "B": study(4, 3, seed=1)}
-    svg = effects.document(both, "cosine", COLOURS, "What?")
+    svg = lesion_effects.document(both, "cosine", COLOURS, "What?")
     texts = " ".join(ElementTree.fromstring(svg).itertext())
     for text in ("What?", "1 − cosine to the intact embedding", "layer", "head", "most: layer"):
         assert text in texts
@@ -71,7 +72,7 @@ def test_the_saved_picture_has_the_maps_the_curves_and_the_sentence():
 
 
 def test_the_table_has_a_line_a_lesion_and_counts_from_one():
-    lines = effects.table({"A": study(), "B": study(4, 3, classifier=False)})
+    lines = lesion_effects.table({"A": study(), "B": study(4, 3, classifier=False)})
     assert list(lines)[:4] == ["model", "layer", "part", "head"]
     assert len(lines) == 3 * (2 + 2) + 4 * (3 + 2)
     mine = lines[lines["model"].eq("A")]

@@ -10,7 +10,7 @@ import xarray as xr
 from PIL import Image
 
 from dashboard.draw import export, position_tiles
-from dashboard.views.cka import squares as cka
+from dashboard.draw.figures import layer_squares as cka
 from dashboard.views.filters import sheets as filters
 from dashboard.views.positions import mosaics
 

@@ -8,6 +8,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
+import model_zoo.architectures  # noqa: F401  (registers scenes_hybrid)
 from model_zoo.adapter import Adapter
 from probes.core import lesions
 from probes.core.capture import Batch
@@ -28,6 +29,8 @@ TRANSFORMERS = [
     "cait_xxs24_224",
     "swin_tiny_patch4_window7_224",
     "swinv2_tiny_window8_256",
+    "coatnet_0_224",
+    "scenes_hybrid",
 ]
 IMAGES = 2
 
@@ -60,11 +63,13 @@ def edited(adapter: Adapter, lesion: Lesion) -> Adapter:
     with torch.no_grad():
         if lesion.part == "head":
             attention = getattr(block, "attn", block)
-            width = attention.proj.in_features // attention.num_heads
+            width = attention.proj.weight.shape[1] // attention.num_heads
             attention.proj.weight[:, lesion.head * width : (lesion.head + 1) * width] = 0
         elif lesion.part == "block":
-            last = block.bn3 if hasattr(block, "bn3") else block.bn2
-            last.weight.zero_(), last.bias.zero_()
+            last = next(getattr(block, end) for end in ("conv3_1x1", "bn3", "bn2") if hasattr(block, end))
+            last.weight.zero_()
+            if last.bias is not None:
+                last.bias.zero_()
         else:
             after = {"attention": "norm1", "mlp": "norm2"}[lesion.part]
             inner = block.attn.proj if lesion.part == "attention" else block.mlp.fc2

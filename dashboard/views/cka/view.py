@@ -9,12 +9,21 @@ from dashboard.compute.asking import Ask
 from dashboard.controls import choices, token_layers
 from dashboard.controls.glossary import meaning
 from dashboard.draw import frame, model_columns
+from dashboard.draw.figures.layer_squares import (
+    REPRESENTATIONS,
+    document,
+    features,
+    figure,
+    of_run,
+    reading,
+    squares_of,
+    title,
+)
 from dashboard.draw.frame import Help
 from dashboard.runs.charts import Stored
 from dashboard.state import models
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Images, Page, Shown, View
-from dashboard.views.cka.squares import REPRESENTATIONS, document, features, figure, of_run, reading, squares_of, title
 
 POINTS = {"blocks": "block outputs", "all": "also attention, MLP"}
 HOW = """

@@ -10,11 +10,12 @@ from dashboard.compute.asking import Ask
 from dashboard.controls import choices, image_sets
 from dashboard.controls.glossary import meaning
 from dashboard.draw import chart_files, export, frame, model_columns
+from dashboard.draw.figures import courses, over_depth
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Chart, Images, Page, Shown, View
-from dashboard.views.fourier import changes, over_depth, spectra
+from dashboard.views.fourier import spectra
 
 QUESTION = "Do attentions blur and convolutions sharpen?"
 QUANTITIES = {"fourier": "high frequencies", "feature-variance": "variance"}
@@ -86,9 +87,9 @@ def shown(answer: Answer[Chosen]) -> Shown:
     probe, ready, colours = answer.chosen.probe, answer.outcome.ready(answer.chosen.probe), answer.outcome.colours
     if not ready:
         return Shown(QUESTION)
-    courses = {name: changes.course(dataset) for name, dataset in ready.items()}
-    figure = over_depth.figure(courses, colours, AXES[probe], log=probe != "fourier")
-    said = f"{changes.verdict(courses, WHAT[probe])}  \n{_basis(ready, courses, probe)}"
+    found = {name: courses.course(dataset) for name, dataset in ready.items()}
+    figure = over_depth.figure(found, colours, AXES[probe], log=probe != "fourier")
+    said = f"{courses.verdict(found, WHAT[probe])}  \n{_basis(ready, found, probe)}"
     return Shown(
         QUESTION,
         charts=[Chart(figure, "over-depth", f"{AXES[probe]}, over the depth of the models")],
@@ -98,12 +99,12 @@ def shown(answer: Answer[Chosen]) -> Shown:
     )
 
 
-def _basis(ready: Mapping[str, xr.Dataset], courses: Mapping[str, changes.Course], probe: str) -> str:
+def _basis(ready: Mapping[str, xr.Dataset], found: Mapping[str, courses.Course], probe: str) -> str:
     n = next(iter(ready.values())).attrs["n"]
     images = f"n = {n} image{'s' * (n > 1)}, standard errors over them" if n > 1 else "n = 1 image"
     if probe != "fourier":
         return f"Unbiased variance over positions, mean over channels and images; {images}."
-    tops = sorted({float(f) / 3.141592653589793 for one in courses.values() for f in one.frequency if f == f})
+    tops = sorted({float(f) / 3.141592653589793 for one in found.values() for f in one.frequency if f == f})
     spectrum = SPECTRA[str(next(iter(ready.values())).attrs["spectrum"])]
     ends = " to ".join(dict.fromkeys(number(top, 2) for top in (tops[0], tops[-1]))) if tops else "–"
     return f"Highest frequency: {ends} π of each grid ({spectrum}); ΔS of log amplitudes; {images}."

@@ -9,12 +9,13 @@ from dashboard.compute.asking import Ask
 from dashboard.controls import choices
 from dashboard.controls.glossary import meaning
 from dashboard.draw import chart_files, frame, model_columns
+from dashboard.draw.figures import loss_planes
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
 from dashboard.images.sets import FEW_SCENES
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Chart, Images, Page, Shown, View
-from dashboard.views.landscape import spectra, surfaces
+from dashboard.views.landscape import spectra
 
 QUESTION = "How rough is the loss around the weights?"
 SHOWN = {"plane": "landscape", "spectrum": "Hessian spectrum"}
@@ -93,8 +94,8 @@ def shown(answer: Answer[Chosen]) -> Shown:
     if not ready:
         return Shown(QUESTION)
     if chosen.what == "plane":
-        made = partial(surfaces.document, ready, colours, QUESTION, log=chosen.log)
-        return Shown(QUESTION, said=surfaces.reading(ready), table=ready, document=made)
+        made = partial(loss_planes.document, ready, colours, QUESTION, log=chosen.log)
+        return Shown(QUESTION, said=loss_planes.reading(ready), table=ready, document=made)
     chart = Chart(spectra.figure(ready, colours), "spectrum", "Density of the Hessian's eigenvalues")
     made = partial(chart_files.svg, chart.figure, "Hessian spectrum", spectra.reading(ready))
     return Shown(QUESTION, said=spectra.reading(ready), charts=[chart], table=ready, document=made)
@@ -103,7 +104,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
 def above(answer: Answer[Chosen], _: Shown) -> None:
     """For each model its surface and, beside it, the plane from above."""
     ready, log = answer.outcome.ready("loss-landscape"), answer.chosen.log
-    scales = surfaces.scales(ready, log=log)
+    scales = loss_planes.scales(ready, log=log)
     for model in answer.outcome.models:
         dataset = ready.get(model.title)
         scale = scales.get(dataset.attrs["objective"]) if dataset is not None else None
@@ -115,10 +116,10 @@ def above(answer: Answer[Chosen], _: Shown) -> None:
         name = model.model
         with left:
             alt = f"Loss of {model.title} as a surface over the plane"
-            frame.chart(surfaces.surface(dataset, scale, log=log), key=f"surface-{name}", alt=alt)
+            frame.chart(loss_planes.surface(dataset, scale, log=log), key=f"surface-{name}", alt=alt)
         with right:
             alt = f"Loss of {model.title} on the plane, from above"
-            frame.chart(surfaces.contours(dataset, scale, log=log), key=f"contours-{name}", alt=alt)
+            frame.chart(loss_planes.contours(dataset, scale, log=log), key=f"contours-{name}", alt=alt)
     for scale in scales.values():
         model_columns.bar(number(scale.low), f"{number(scale.high)} {scale.units}")
 

@@ -10,13 +10,13 @@ from dashboard.compute.asking import Ask, ModelResult, Outcome
 from dashboard.controls import progress
 from dashboard.controls.glossary import meaning
 from dashboard.draw import panels
+from dashboard.draw.figures.lesion_effects import Head
 from dashboard.draw.palette import number
 from dashboard.draw.panels import Look, Panel, Row
 from dashboard.images import gallery
 from dashboard.state import link
 from dashboard.state.selection import Selection
 from dashboard.view import draw_rows
-from dashboard.views.lesions.effects import Head
 from model_zoo.adapter import ModelSpec
 from probes.core import lesions
 

@@ -10,13 +10,14 @@ from dashboard.compute.asking import Ask, ModelResult
 from dashboard.controls import choices
 from dashboard.controls.glossary import meaning
 from dashboard.draw import frame, model_columns
+from dashboard.draw.figures import lesion_effects
+from dashboard.draw.figures.lesion_effects import EFFECTS
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
 from dashboard.images.sets import FEW_SCENES
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Images, Page, Shown, View
-from dashboard.views.lesions import effects, switches
-from dashboard.views.lesions.effects import EFFECTS
+from dashboard.views.lesions import switches
 
 QUESTION = "What does each block and head contribute?"
 HOW = """
@@ -24,10 +25,10 @@ HOW = """
 The curves leave out a whole branch of a block: its attention (solid) or its MLP (dashed); of a convolutional network
 the block beside its shortcut (dotted).
 
-- *Embedding*: how far the vector that stands for an image turns; 0 where nothing changes. It is defined for every
-model. - *Confidence*: the probability of the class that the intact model predicts; below 0 (blue) where it is lost. -
-*Right answers*: for images with a label that is one of the model's classes, such as scenes. - **Click a cell** to
-switch the head off on one picture below; click it again to switch it on. Several can be off.
+- *Embedding*: how far the vector that stands for an image turns; 0 where nothing changes. Every model has it.
+- *Confidence*: the probability of the class that the intact model predicts; below 0 (blue) where it is lost.
+- *Right answers*: for images with a label that is one of the model's classes, such as scenes.
+- **Click a cell** to switch the head off on one picture below; click it again to switch it on. Several can be off.
 """
 FORMULA = r"""
 $$\Delta p = p_{-h}(\hat y) - p(\hat y),\quad \hat y = \arg\max_c p(c),\qquad
@@ -66,42 +67,42 @@ def shown(answer: Answer[Chosen]) -> Shown:
     ready, effect = answer.outcome.ready("lesion"), answer.chosen.effect
     if not ready:
         return Shown(QUESTION)
-    saved = any(effects.drawn(one, of, effect) is not None for one in ready.values() for of in ("head", "part"))
+    saved = any(lesion_effects.drawn(one, of, effect) is not None for one in ready.values() for of in ("head", "part"))
     return Shown(
         QUESTION,
-        said=effects.reading(ready, effect),
-        table=partial(effects.table, ready),
-        document=partial(effects.document, ready, effect, answer.outcome.colours, QUESTION) if saved else None,
+        said=lesion_effects.reading(ready, effect),
+        table=partial(lesion_effects.table, ready),
+        document=partial(lesion_effects.document, ready, effect, answer.outcome.colours, QUESTION) if saved else None,
     )
 
 
 def above(answer: Answer[Chosen], _: Shown) -> None:
     """The maps of all models, to be clicked, and beside them the curves."""
     ready, effect, colours = answer.outcome.ready("lesion"), answer.chosen.effect, answer.outcome.colours
-    if not any(effects.drawn(one, "part", effect) is not None for one in ready.values()):
+    if not any(lesion_effects.drawn(one, "part", effect) is not None for one in ready.values()):
         return
-    shared = effects.scale(ready, effect)
+    shared = lesion_effects.scale(ready, effect)
     maps, curves = st.columns([3, 2], gap="large")
     with maps:
         placed = [
             (index, model, values)
             for index, model in enumerate(answer.outcome.models)
-            if model.title in ready and (values := effects.drawn(ready[model.title], "head", effect)) is not None
+            if model.title in ready and (values := lesion_effects.drawn(ready[model.title], "head", effect)) is not None
         ]
         titles = {model.title: "" for _, model, _ in placed}
         places = model_columns.columns(titles, colours, most=2) if titles else {}
         for index, model, values in placed:
             with places[model.title]:
-                _map(index, model, effects.head_map(values, shared, model.colour, _off(model, index)))
+                _map(index, model, lesion_effects.head_map(values, shared, model.colour, _off(model, index)))
         if placed:
             low = number(shared.low)
             model_columns.bar(low, f"{number(shared.high)} {shared.units}", signed=shared.signed)
     with curves:
-        figure = effects.curves(ready, effect, colours)
+        figure = lesion_effects.curves(ready, effect, colours)
         frame.chart(figure, key="lesion-curves", alt="Effect of leaving out attention or MLP, over the layers")
 
 
-def _off(model: ModelResult, index: int) -> list[effects.Head]:
+def _off(model: ModelResult, index: int) -> list[lesion_effects.Head]:
     return switches.pairs(switches.off(model, index))
 
 

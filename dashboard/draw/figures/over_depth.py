@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.draw.figures.courses import NAMES, Course
 from dashboard.draw.palette import number
 from dashboard.state import models
-from dashboard.views.fourier.changes import NAMES, Course
 
 SHADES = {"attention": ("attention", "rgba(120,130,150,0.30)"), "mlp": ("MLP", "rgba(230,170,60,0.13)")}
 """Name and colour of what is shaded."""

@@ -1,0 +1,1 @@
+"""Figures of one quantity that several pages draw. Pure: datasets in, figures and sentences out."""
