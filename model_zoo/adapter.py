@@ -1,5 +1,6 @@
 """One native timm model, what is known of its layout, and how images get into it and maps get back out."""
 
+import copy
 import hashlib
 import math
 import threading
@@ -132,6 +133,13 @@ class Adapter:
         self.lock = threading.RLock()
         self.config: Mapping[str, Any] = timm.data.resolve_model_data_config(module)
         self.layout: Layout = describe(module, self.input_size)
+
+    def twin(self) -> "Adapter":
+        """The same model for another thread: modules and a lock of its own, one set of weights for both."""
+        weights = {id(tensor): tensor for tensor in (*self.module.parameters(), *self.module.buffers())}
+        other = copy.copy(self)
+        other.module, other.lock = copy.deepcopy(self.module, weights), threading.RLock()
+        return other
 
     @cached_property
     def input_size(self) -> tuple[int, int]:

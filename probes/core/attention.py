@@ -15,7 +15,7 @@ from probes.core.leaving import Send, at_once
 
 BLOCK_BYTES = 4 * 2**20
 """Rows of one image that are computed together on a CPU: what stays in its caches."""
-IMAGES_BYTES = 2**20
+IMAGES_BYTES = 4 * 2**20
 """Whole images are computed together on a CPU up to this; a few large products are faster there than many rows."""
 GPU_SHARE = 8
 """A block takes at most this part of a GPU's free memory; scores, weights and a probe's product of them are three."""
@@ -131,12 +131,15 @@ class Attention:
                 f"({layer.prefix} prefix tokens and {layer.grid[0]}×{layer.grid[1]} patches) has {expected}"
             )
 
-    def rows(self, queries: slice | Sequence[int], images: slice = slice(None)) -> AttentionRows:
+    def rows(
+        self, queries: slice | Sequence[int], images: slice = slice(None), space: "Space | None" = None
+    ) -> AttentionRows:
         """The rows of chosen query tokens, as float32 (float64 in a float64 model).
 
         Args:
             queries: token indices.
             images: which of the batch's; all by default.
+            space: memory to write them to; memory of their own unless given.
         """
         index = self._index(queries)
         in_a_row = len(index) > 0 and list(index) == list(range(index[0], index[-1] + 1))
@@ -147,7 +150,7 @@ class Attention:
         elif self._weights is not None:
             weights = self._weights[images, :, chosen]
         else:
-            weights, scores = self._softmax(chosen, images)
+            weights, scores = self._softmax(chosen, images, space)
         return AttentionRows(self.index, self.images[images], index, weights, scores, self, self.send)
 
     def row_of_each(self, queries: Sequence[int | None]) -> Tensor:
@@ -166,16 +169,19 @@ class Attention:
     def blocks(self) -> Iterator[AttentionRows]:
         """All rows, in order, in blocks: all rows of some images, or where one image is too large some of its rows.
 
-        On a CPU a block stays in the caches; on a GPU it is the whole layer wherever memory allows. None is kept.
+        On a CPU a block stays in the caches; on a GPU it is the whole layer wherever memory allows. On a CPU a block is
+        valid until the next one is asked for, which is written to the same memory: what the system has to clear for
+        every new one costs as much as the product.
         """
         queries = self.layer.queries
         row = self.layer.heads * self.layer.keys * (8 if self._dtype == torch.float64 else 4)
         rows, images = self._room or room(self.device)
         step = min(queries, max(1, rows // row))
         together = max(1, images // (row * queries)) if step == queries else 1
+        space = Space() if self.device.type == "cpu" else None
         for first in range(0, len(self.images), together):
             for start in range(0, queries, step):
-                yield self.rows(slice(start, start + step), slice(first, first + together))
+                yield self.rows(slice(start, start + step), slice(first, first + together), space)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -189,8 +195,10 @@ class Attention:
             raise IndexError(f"{self.layer.name} has queries 0 to {self.layer.queries - 1}, asked for {index}")
         return index
 
-    def _softmax(self, chosen: slice | Tensor, images: slice) -> tuple[Tensor, Tensor]:
-        padded = self._query[images, :, chosen] @ self._key[images]
+    def _softmax(self, chosen: slice | Tensor, images: slice, space: "Space | None" = None) -> tuple[Tensor, Tensor]:
+        query, key = self._query[images, :, chosen], self._key[images]
+        before, after = (None, None) if space is None else space.two((*query.shape[:-1], key.shape[-1]), query.dtype)
+        padded = torch.matmul(query, key, out=before)
         scores = padded[..., : self._keys]
         if self._keys < padded.shape[-1]:
             padded[..., self._keys :].fill_(-math.inf)
@@ -203,7 +211,7 @@ class Attention:
             if bias.dtype == torch.bool:
                 bias = torch.zeros_like(bias, dtype=scores.dtype).masked_fill(~bias, -math.inf)
             scores += bias
-        return padded.softmax(-1)[..., : self._keys], scores
+        return torch.softmax(padded, -1, out=after)[..., : self._keys], scores
 
     def _scatter(self, chosen: slice | Tensor, images: slice) -> Tensor:
         """Spread the window rows of chosen patches over the whole grid, zero outside of their window."""
@@ -218,6 +226,20 @@ class Attention:
         dense = rows.new_zeros(*rows.shape[:3], layer.keys + 1)  # the last column takes what fell on padding
         dense.scatter_(-1, windows[window].expand(*rows.shape), rows)
         return dense[..., : layer.keys]
+
+
+class Space:
+    """Memory on the CPU for scores and weights, used for one block of rows after the other."""
+
+    def __init__(self) -> None:
+        self._held = torch.empty(0)
+
+    def two(self, shape: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Two tensors of a shape, whatever is in them."""
+        count = math.prod(shape)
+        if self._held.numel() < 2 * count or self._held.dtype != dtype:
+            self._held = torch.empty(2 * count, dtype=dtype)
+        return self._held[:count].view(*shape), self._held[count : 2 * count].view(*shape)
 
 
 def row_dot(a: Tensor, b: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Captured attention equals what the model computes, in every family."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,7 +118,7 @@ def test_blocks_are_the_rows(name: str, room: tuple[int, int], monkeypatch: pyte
     whole: dict[int, Tensor] = {}
 
     def take(attention: Attention) -> None:
-        pieces[attention.index] = list(attention.blocks())
+        pieces[attention.index] = [replace(block, weights=block.weights.clone()) for block in attention.blocks()]
         whole[attention.index] = attention.rows(slice(None)).weights
 
     with torch.inference_mode():

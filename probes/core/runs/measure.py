@@ -59,6 +59,10 @@ class Shard:
         """Images that were measured."""
         return sum(not entry.skipped for entry in self.entries)
 
+    def next(self) -> "Shard":
+        """The one that begins where it ends, with nothing in it."""
+        return Shard(self.number + 1, self.first + self.count, self.stop, self.stop)
+
 
 def shard_size(probes: Mapping[str, Probe], batch_size: int) -> int:
     """Images of a shard: enough for a batch, and whole minibatches of every probe that has such."""
@@ -115,24 +119,29 @@ class Measurement:
             on_image: called with the images that are done.
             on_unreadable: called with the place and the error of an image that is left out; it may raise to stop.
         """
-        loader = Loader(self.models, self.images, self.workers, self.in_worker)
-        number, place, first = (after.number + 1, after.stop, after.first + after.count) if after else (0, 0, 0)
-        opened = loader.opened(place)
-        while place < len(self.images):
+        loader = self.loader()
+        begin = after.next() if after else Shard(0, 0, 0, 0)
+        opened = loader.opened(begin.start)
+        while begin.start < len(self.images):
             shard = None
             try:
-                shard = self._shard(Shard(number, first, place, place), opened, on_image, on_unreadable)
+                shard = self._shard(begin, opened, on_image, on_unreadable)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or not self.batch.halve():
                     raise
             if shard is None:  # outside of the handler, whose traceback holds on to the activations
+                begin = Shard(begin.number, begin.first, begin.start, begin.start)
                 opened.close()
                 gc.collect()
-                opened = loader.opened(place)
+                opened = loader.opened(begin.start)
                 continue
             yield shard
-            number, place, first = number + 1, shard.stop, first + shard.count
+            begin = shard.next()
         opened.close()
+
+    def loader(self) -> Loader:
+        """What opens the images."""
+        return Loader(self.models, self.images, self.workers, self.in_worker)
 
     def _shard(
         self,
@@ -141,22 +150,14 @@ class Measurement:
         on_image: Callable[[int], None],
         on_unreadable: Callable[[int, str], None],
     ) -> Shard:
-        folding = _Folding(self, shard.first)
+        folding = Folding(self, self.models, shard.first)
         waiting: list[Opened] = []
-        for one in opened:
-            name = self.images[one.place].name
-            shard.entries.append(Entry(one.place, name, one.file, one.error or ""))
-            shard.stop = one.place + 1
-            if one.error is not None:
-                on_unreadable(one.place, one.error)
-            else:
-                waiting.append(one)
+        for one in self.enter(shard, opened, on_unreadable):
+            waiting.append(one)
             if len(waiting) == self.batch.now or shard.count == self.size:
                 folding.take(waiting)
                 waiting = []
                 on_image(shard.stop)
-            if shard.count == self.size:
-                break
         if waiting:
             folding.take(waiting)
         on_image(shard.stop)
@@ -164,13 +165,33 @@ class Measurement:
             shard.sections = folding.sections()
         return shard
 
+    def enter(
+        self, shard: Shard, opened: Iterator[Opened], on_unreadable: Callable[[int, str], None]
+    ) -> Iterator[Opened]:
+        """The images of a shard that can be read, until it is full; all of them are noted in it."""
+        for one in opened:
+            shard.entries.append(Entry(one.place, self.images[one.place].name, one.file, one.error or ""))
+            shard.stop = one.place + 1
+            if one.error is not None:
+                on_unreadable(one.place, one.error)
+                continue
+            yield one
+            if shard.count == self.size:
+                return
 
-class _Folding:
-    """All probes of all models over one shard."""
 
-    def __init__(self, measurement: Measurement, first: int) -> None:
-        self.asked, self.next = measurement, first
-        self.folds = {label: Fold(adapter, measurement.probes) for label, adapter in measurement.models.items()}
+class Folding:
+    """All probes of all models over one shard.
+
+    Args:
+        asked: what is measured.
+        models: its models, or twins of them.
+        first: number of the shard's first image.
+    """
+
+    def __init__(self, asked: Measurement, models: Mapping[str, Adapter], first: int) -> None:
+        self.asked, self.models, self.next = asked, models, first
+        self.folds = {label: Fold(adapter, asked.probes) for label, adapter in models.items()}
         self.pairs: dict[tuple[str, str, str], Any] = {}
 
     def take(self, opened: Sequence[Opened]) -> None:
@@ -178,7 +199,7 @@ class _Folding:
         images = range(self.next, self.next + len(opened))
         self.next = images.stop
         stacked: dict[str, torch.Tensor] = {}
-        for label, adapter in self.asked.models.items():
+        for label, adapter in self.models.items():
             if not self.folds[label].needs_images:
                 continue
             name = preprocessing(adapter)

@@ -77,7 +77,7 @@ class Worker:
         with suppress(OSError):  # then a relative path is not found, which is said
             os.chdir(home)
         torch.set_num_threads(threads)
-        self.here, self.host = Here(device, neighbours=neighbours), socket.gethostname()
+        self.here, self.host = Here(device, neighbours=neighbours, most_lanes=1), socket.gethostname()
         self.measurement: Measurement | None = None
 
     def room(self) -> float:

@@ -1,0 +1,145 @@
+"""Shards folded side by side on the cores of a CPU, each by a thread with modules of its own.
+
+A forward pass of a few images uses several cores badly: between its products lie hundreds of short steps that one core
+does alone. Two threads that each have a core to themselves are never idle at the same time.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import torch
+
+from model_zoo.adapter import Adapter
+from model_zoo.memory import is_out_of_memory
+from probes.core.base import Probe
+from probes.core.runs.batch_size import BatchSize
+from probes.core.runs.loader import Opened
+from probes.core.runs.measure import Folding, Measurement, Shard
+
+MOST_LANES = 4
+MOST_BYTES = 256 * 2**20
+"""Inputs of one shard; one more than there are lanes is in memory."""
+WATCHES = frozenset({"attention", "tokens", "weights"})
+"""What a probe may read whose passes another one need not wait for: it does not run the model itself."""
+OFTEN = 0.2
+"""Seconds between two looks at how far the lanes are."""
+
+
+def lanes(models: Mapping[str, Adapter], probes: Mapping[str, Probe], size: int, most: int) -> int:
+    """How many shards of so many images are folded side by side; 1 where that is not possible."""
+    adapters = list(models.values())
+    shard = sum(size * 12 * adapter.input_size[0] * adapter.input_size[1] for adapter in adapters)
+    free = all(probe.reads <= WATCHES for probe in probes.values())
+    if shard > MOST_BYTES or not free or any(adapter.device.type != "cpu" for adapter in adapters):
+        return 1
+    return min(torch.get_num_threads(), most)
+
+
+@dataclass
+class _Running:
+    """A shard that is being folded: its images, the models that do it, and what comes of it."""
+
+    shard: Shard
+    opened: list[Opened]
+    models: Mapping[str, Adapter]
+    sections: "Future[dict[str, Any]]"
+
+
+class SideBySide:
+    """A measurement whose shards are folded by several threads; they come in order, the same as one after the other.
+
+    Args:
+        measurement: what is measured.
+        count: threads.
+    """
+
+    def __init__(self, measurement: Measurement, count: int) -> None:
+        self.measurement, self.count = measurement, count
+        self._stop = Event()
+        self._done = 0
+
+    @property
+    def batch(self) -> BatchSize:
+        """Images of a forward pass."""
+        return self.measurement.batch
+
+    def shards(
+        self,
+        after: Shard | None = None,
+        on_image: Callable[[int], None] = lambda done: None,
+        on_unreadable: Callable[[int, str], None] = lambda place, error: None,
+    ) -> Iterator[Shard]:
+        """Measure one shard after another, see `Measurement.shards`; the next one is opened while others are folded."""
+        asked = self.measurement
+        begin = after.next() if after else Shard(0, 0, 0, 0)
+        self._stop.clear()
+        if len(asked.images) - begin.start <= asked.size:
+            yield from asked.shards(after, on_image, on_unreadable)
+            return
+        threads = torch.get_num_threads()
+        free = [asked.models, *({k: v.twin() for k, v in asked.models.items()} for _ in range(self.count - 1))]
+        running: deque[_Running] = deque()
+        opened = asked.loader().opened(begin.start)
+        own = max(threads // self.count, 1)
+        self._done = begin.start
+        with ThreadPoolExecutor(self.count, initializer=torch.set_num_threads, initargs=(own,)) as pool:
+            try:
+                following = self._open(begin, opened, on_unreadable)
+                while following or running:
+                    if following and free:
+                        running.append(self._start(pool, *following, free.pop()))
+                        following = self._open(following[0].next(), opened, on_unreadable)
+                        continue
+                    first = running.popleft()
+                    shard = self._finish(pool, first, on_image)
+                    free.append(first.models)
+                    if following:
+                        running.append(self._start(pool, *following, free.pop()))
+                    yield shard
+                    if following:
+                        following = self._open(following[0].next(), opened, on_unreadable)
+            finally:
+                self._stop.set()
+                opened.close()
+        torch.set_num_threads(threads)  # that of threads to come
+
+    def _open(
+        self, shard: Shard, opened: Iterator[Opened], on_unreadable: Callable[[int, str], None]
+    ) -> tuple[Shard, list[Opened]] | None:
+        """A shard's images; None where there are no more."""
+        if shard.start == len(self.measurement.images):
+            return None
+        return shard, list(self.measurement.enter(shard, opened, on_unreadable))
+
+    def _start(
+        self, pool: ThreadPoolExecutor, shard: Shard, opened: list[Opened], models: Mapping[str, Adapter]
+    ) -> _Running:
+        return _Running(shard, opened, models, pool.submit(self._fold, shard, opened, models))
+
+    def _fold(self, shard: Shard, opened: list[Opened], models: Mapping[str, Adapter]) -> dict[str, Any]:
+        folding, size = Folding(self.measurement, models, shard.first), self.batch.now
+        for start in range(0, len(opened), size):
+            if self._stop.is_set():
+                break
+            folding.take(opened[start : start + size])
+            self._done += len(opened[start : start + size])
+        return folding.sections() if opened else {}
+
+    def _finish(self, pool: ThreadPoolExecutor, one: _Running, on_image: Callable[[int], None]) -> Shard:
+        """Wait for a shard; where memory ran out it is folded again in smaller batches."""
+        while True:
+            while not wait([one.sections], OFTEN).done:
+                on_image(self._done)
+            try:
+                one.shard.sections = one.sections.result()
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or not self.batch.halve():
+                    raise
+            else:
+                on_image(self._done)
+                return one.shard
+            one = self._start(pool, one.shard, one.opened, one.models)
