@@ -29,7 +29,7 @@ def page() -> None:
     frame.header("Does attention stay on what moves?")
     order, pressed = ordering.controls(selection)
     if pressed:
-        _drop_others()
+        _drop_others(order)
     if pressed or "film_wanted" not in st.session_state:  # the first film comes by itself
         st.session_state["film_wanted"] = order
     wanted: Order = st.session_state["film_wanted"]
@@ -46,11 +46,11 @@ def page() -> None:
     _footer(film, wanted)
 
 
-def _drop_others() -> None:
-    """A visitor waits for one film at a time, and may ask again for what they stopped."""
+def _drop_others(order: Order) -> None:
+    """A visitor waits for one film at a time, and may ask again for what they stopped or what is not whole."""
     for job in filming.films().jobs.live(asking.visitor()):
         filming.films().jobs.leave(job, asking.visitor())
-    filming.films().again(asking.visitor())
+    filming.again(order, asking.visitor())
 
 
 def _watch(job: Job) -> None:
@@ -73,10 +73,13 @@ def _stop(job: Job) -> None:
 
 def _show(film: Film, order: Order, selection: Selection) -> None:
     made = film.made
-    names = ", ".join(order.labels)
+    names = ", ".join(made.models)
     st.video(
         film.mp4, loop=True, autoplay=True, muted=True, alt=f"{clips.title(order.clip)} and what is shown of {names}"
     )
+    for label, reason in film.missing.items():
+        said = f"**{label}** is not in the film. {asking.sentence(reason)} *Make the film* tries again."
+        st.info(said, icon=":material/info:")
     colours = dict(zip(order.labels, order.colours, strict=True))
     _numbers(film, colours)
     seconds = f"{made.duration:.1f} s, {made.frames} frames."
@@ -138,7 +141,7 @@ def _footer(film: Film | None, order: Order) -> None:
         name=name,
         svg=(lambda: _svg(film, colours)) if figures.over_time(made, "stability", colours) is not None else None,
         csv=lambda: frame.csv(figures.table(made)),
-        models=order.models,
+        models=[m for m, label in zip(order.models, order.labels, strict=True) if label in made.models],
     )
 
 
