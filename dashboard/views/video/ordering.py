@@ -63,7 +63,7 @@ def _clip() -> str:
             on_change=_take,
             args=(key,),
         )
-        st.markdown("Or the camera, without sound")
+        st.markdown(":small[Or the camera, without sound]")
         recorder.record(into=key)
         st.caption("It stays on this server, in memory, and makes room for newer ones.")
     return chosen

@@ -21,6 +21,8 @@ from dashboard.views.video.texts import FORMULA, HOW, NOT_SHOWN
 
 PAGE = Page("Attention on video", section="Attention", order=80)
 POLL = 0.6
+LEAST_HEIGHT = 220
+"""Pixels of a film; where the window is too narrow for it, the film is moved sideways."""
 
 
 def page() -> None:
@@ -62,7 +64,7 @@ def _watch(job: Job) -> None:
         st.progress(job.fraction or 0.0, f"place {place} in the queue" if place else progress.describe(job, 1))
         st.button("Stop", key="stop-film", type="tertiary", on_click=_stop, args=(job,))
     if (seen := filming.preview(job)) is not None:
-        st.image(seen, caption="The film so far", alt="A frame of the film under way")
+        st.image(seen, caption="The film so far", alt="A frame of the film under way", width="stretch")
     else:
         st.skeleton(height=320)
 
@@ -74,9 +76,11 @@ def _stop(job: Job) -> None:
 def _show(film: Film, order: Order, selection: Selection) -> None:
     made = film.made
     names = ", ".join(made.models)
-    st.video(
-        film.mp4, loop=True, autoplay=True, muted=True, alt=f"{clips.title(order.clip)} and what is shown of {names}"
-    )
+    alt = f"{clips.title(order.clip)} and what is shown of {names}"
+    least = round(LEAST_HEIGHT * made.size[0] / made.size[1])
+    with st.container(key="film"):
+        st.html(f"<style>.st-key-film {{ overflow-x: auto }} .st-key-film video {{ min-width: {least}px }}</style>")
+        st.video(film.mp4, loop=True, autoplay=True, muted=True, alt=alt)
     for label, reason in film.missing.items():
         said = f"**{label}** is not in the film. {asking.sentence(reason)} *Make the film* tries again."
         st.info(said, icon=":material/info:")
