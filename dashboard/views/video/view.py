@@ -81,8 +81,8 @@ def _show(film: Film, order: Order, selection: Selection) -> None:
     with st.container(key="film"):
         st.html(f"<style>.st-key-film {{ overflow-x: auto }} .st-key-film video {{ min-width: {least}px }}</style>")
         st.video(film.mp4, loop=True, autoplay=True, muted=True, alt=alt)
-    for label, reason in film.missing.items():
-        said = f"**{label}** is not in the film. {asking.sentence(reason)} *Make the film* tries again."
+    for label, why in film.missing.items():
+        said = f"**{label}** is not in the film. {asking.sentence(why)} *Make the film* tries again."
         st.info(said, icon=":material/info:")
     colours = dict(zip(order.labels, order.colours, strict=True))
     _numbers(film, colours)
