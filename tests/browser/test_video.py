@@ -100,6 +100,7 @@ def test_a_clip_from_the_camera_becomes_a_film_that_plays(visit, settled, page, 
     assert width == 2 * GAP + placed.columns * placed.panel[0] + (placed.columns - 1) * GAP
     assert height > placed.panel[1]
     assert 0.5 < duration < 10
+    assert page.get_by_text(re.compile("damaged|breaks off|were taken")).count() == 0, "nothing was lost"
 
 
 def test_the_camera_is_let_go_when_its_place_is_closed(visit, page, camera):
