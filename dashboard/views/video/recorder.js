@@ -28,7 +28,7 @@ function recorderOf(root) {
   function draw() {
     preview.hidden = !stream;
     preview.classList.toggle("live", Boolean(recording));
-    main.textContent = recording ? "Stop" : stream ? "Start recording" : "Turn the camera on";
+    main.textContent = recording ? "Stop recording" : stream ? "Start recording" : "Turn the camera on";
     main.classList.toggle("live", Boolean(recording));
     off.hidden = !stream || Boolean(recording);
     clock.hidden = !recording;
