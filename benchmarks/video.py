@@ -3,8 +3,11 @@
     python -m benchmarks.video timm:vit_small_patch16_224@random:0 --short-side 224
 
 The ratio is processor time of the whole film (decoding twice, maps, drawing, H.264) by that of the forward passes
-alone, in turns; frames a second are its inverse. Peak memory is that of a process of its own for a clip of 6 s and one
-of 60 s, 640 × 360 at 25 frames a second.
+alone on as many frames, in turns; frames a second are its inverse. The clip is 640 × 360 at 25 frames a second, and as
+long as ``--frames`` says; what a film costs once, whatever its length, counts in the ratio.
+
+With ``--memory`` also the peak memory for a clip of 6 s and one of 60 s, each of a process of its own: 1650 frames,
+which take minutes.
 """
 
 import argparse
@@ -50,26 +53,25 @@ def made(names: list[str], clip: Clip, frame: Framing, batch: int) -> None:
         film.make(models, clip, frame, Path(folder) / "film.mp4", batch_size=batch)
 
 
-def speed(names: list[str], short_side: int, batch: int, seconds: float, turns: int) -> None:
+def speed(names: list[str], short_side: int, batch: int, frames: int, turns: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder) / "clip.mp4", seconds)
+        write(Path(folder) / "clip.mp4", frames / RATE)
         clip = FileClip(Path(folder) / "clip.mp4")
         frame = framing(clip.size, [step_of(parse(name).timm_name) for name in names], short_side)
         models = {name: load(name, image_size=frame.size) for name in names}
-        inputs = torch.rand(batch, 3, *frame.size)
+        inputs = torch.rand(frames, 3, *frame.size).split(batch)
 
         def plain() -> None:
             with torch.inference_mode():
                 for adapter in models.values():
-                    for _ in range(round(seconds * RATE) // batch):
-                        adapter.module(inputs)
+                    for part in inputs:
+                        adapter.module(part)
 
         def whole() -> None:
             film.make(models, clip, frame, Path(folder) / "film.mp4", batch_size=batch)
 
-        row = compare(
-            f"{', '.join(names)}: {frame.size[1]} × {frame.size[0]} px", whole, plain, turns, time.process_time
-        )
+        name = f"{', '.join(names)}: {frames} frames of {frame.size[1]} × {frame.size[0]} px"
+        row = compare(name, whole, plain, turns, time.process_time)
     show([row])
     print(f"\nframes a second: {1 / row.ratio:.2f} of the plain forward's")
 
@@ -79,27 +81,25 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--short-side", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of the clip for the speed")
+    parser.add_argument("--frames", type=int, default=16, help="of the film for the speed, %(default)s unless given")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--memory", type=float, metavar="S", help="only make one film of so many seconds")
-    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--memory", action="store_true", help="measure the peak memory, too; takes long")
+    parser.add_argument("--peak", type=float, metavar="S", help="only print the peak of one film of so many seconds")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.memory:
+    if arguments.peak:
         with tempfile.TemporaryDirectory() as folder:
-            write(Path(folder) / "clip.mp4", arguments.memory)
+            write(Path(folder) / "clip.mp4", arguments.peak)
             clip = FileClip(Path(folder) / "clip.mp4")
             steps = [step_of(parse(name).timm_name) for name in arguments.models]
             made(arguments.models, clip, framing(clip.size, steps, arguments.short_side), arguments.batch_size)
         print(f"{peak():.0f}")
         return
-    speed(arguments.models, arguments.short_side, arguments.batch_size, arguments.seconds, arguments.turns)
-    if arguments.no_memory:
+    speed(arguments.models, arguments.short_side, arguments.batch_size, arguments.frames, arguments.turns)
+    if not arguments.memory:
         return
     command = [sys.executable, "-m", "benchmarks.video", *arguments.models, "--short-side", str(arguments.short_side)]
-    short, long = (
-        float(subprocess.check_output([*command, "--memory", str(seconds)], text=True)) for seconds in (6, 60)
-    )
+    short, long = (float(subprocess.check_output([*command, "--peak", str(seconds)], text=True)) for seconds in (6, 60))
     print(f"peak memory: {short:.0f} MiB for 6 s, {long:.0f} MiB for 60 s, {long / short:.3f} times")
 
 

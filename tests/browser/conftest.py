@@ -12,7 +12,8 @@ from tests import running
 ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]  # fmt: skip
+         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+         "--use-fake-device-for-media-stream"]  # fmt: skip
 PATIENCE = 240_000
 """Milliseconds in which a page rests at last: the first one waits for all imports, however busy the machine is."""
 QUIET = "[data-testid=stApp][data-test-script-state=notRunning]"

@@ -5,9 +5,11 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
+from dashboard.compute import work
 from dashboard.compute.jobs import Job
 from dashboard.views.video import clips, figures, filming
 from dashboard.views.video.filming import Film, Order
+from model_zoo.reference import ModelError
 from probes.core.video.clip import Part
 from probes.core.video.film import Made
 from probes.core.video.maps import Show
@@ -96,6 +98,29 @@ def test_a_film_is_kept_by_the_content_of_its_clip() -> None:
     assert film.made.frames == 4
     assert filming.fetch(order(data, "two.mp4"), "another") is film
     assert filming.animated(film.mp4, film.made.duration, ".gif")[:3] == b"GIF"
+
+
+def test_a_film_is_made_of_the_models_that_load_and_says_which_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    lease, reached = work.Zoo.lease, []
+
+    def refuse(self, reference, **options):
+        if reference.source.endswith("@random:9") and not reached:
+            raise ModelError("The hub is out of reach: use a shipped model.")
+        return lease(self, reference, **options)
+
+    monkeypatch.setattr(work.Zoo, "lease", refuse)
+    one = order(clip(pictures(3)))
+    both = replace(one, models=(*TINY, "timm:test_vit@random:9"), colours=("#0072B2", "#E69F00"))
+    film = finished(both)
+    assert isinstance(film, Film)
+    here, gone = both.labels
+    assert list(film.made.models) == [here]
+    assert film.missing == {gone: "The hub is out of reach: use a shipped model."}
+    assert finished(replace(both, models=both.models[1:], colours=("#E69F00",))) == film.missing[gone]
+    reached.append(True)
+    assert finished(both) is film, "nobody asked again"
+    filming.again(both, "somebody")
+    assert list(finished(both).made.models) == [here, gone]
 
 
 @pytest.mark.parametrize("identity", ["clip:0123456789abcdef", "../../etc/passwd", "scene:99"])

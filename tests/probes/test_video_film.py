@@ -283,6 +283,19 @@ def test_wrong_input_ends_with_one_line(name: str, tmp_path: Path, capsys: pytes
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_that_cannot_be_loaded_ends_the_command_before_any_frame(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = f"timm:test_vit@{tmp_path / 'gone.safetensors'}"
+    out = str(tmp_path / "out.mp4")
+    assert main(["video", "--model", TINY, "--model", f"other={gone}", "--input", "scene:0", "--out", out]) == 2
+    error = capsys.readouterr().err
+    assert "gone.safetensors" in error
+    assert error.startswith("python -m probes video: ")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_wrong_ending_is_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["video", "--model", TINY, "--input", "scene:0", "--out", str(tmp_path / "out.avi")]) == 2
     assert "ends in .mp4, .gif or .webp" in capsys.readouterr().err

@@ -4,13 +4,14 @@ import io
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from probes.core.video.clip import Limits, Part, VideoError
 from probes.core.video.framing import framing, sheet
 from probes.core.video.reading import FileClip
-from tests.probes.clips import clip, pictures, sound
+from tests.probes.clips import clip, pictures, recording, sound
 
 
 def read(data: bytes, part: Part | None = None, limits: Limits | None = None):
@@ -55,6 +56,25 @@ def test_variable_frame_rate_keeps_its_times() -> None:
     times = [0.0, 0.04, 0.5, 0.54, 2.0]
     _, frames = read(clip(pictures(5), times=times))
     assert [frame.seconds for frame in frames] == pytest.approx(times, abs=2e-3)
+
+
+@pytest.mark.parametrize("form", ["webm", "mp4"])
+def test_a_recording_of_a_browser_has_its_times_and_a_length_though_no_header_says_it(form: str) -> None:
+    times = [0.0, 0.031, 0.07, 0.1, 0.21, 0.25, 0.3, 0.33, 0.5, 0.9, 1.0, 1.2]
+    data = recording(pictures(12), times, form)
+    found, frames = read(data, Part(0, 6, 2))
+    assert [frame.seconds for frame in frames] == pytest.approx(times[::2], abs=2e-3)
+    assert found.expected == 6
+    assert found.notes == ()
+    with pytest.raises(VideoError, match=r"clip ends after 1\.\d s: choose an earlier start than 5 s"):
+        read(data, Part(5, 11))
+
+
+def test_a_recording_that_breaks_off_gives_what_came() -> None:
+    data = recording(pictures(40), [index / 20 for index in range(40)])
+    found, frames = read(data[: len(data) * 2 // 3])
+    assert 10 < len(frames) < 40
+    assert found.expected == pytest.approx(len(frames), abs=1)
 
 
 def test_a_part_is_taken_by_time_and_stride() -> None:
@@ -140,7 +160,8 @@ def test_large_frames_and_long_clips_are_refused_before_decoding() -> None:
 
 def test_limits_hold_also_where_no_header_says_how_long_it_is() -> None:
     data = clip(pictures(40), form="matroska", options={"live": "1"})
-    assert read(data)[0].duration is None
+    with av.open(io.BytesIO(data)) as container:
+        assert container.duration is None
     found, frames = read(data, limits=Limits(seconds=1.0))
     assert [frame.seconds for frame in frames] == pytest.approx(np.arange(10) / 10)
     assert any("only the first 1 s" in note for note in found.notes)

@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,7 @@ from dashboard.state import models
 from dashboard.state.models import reference
 from dashboard.views.video import clips
 from model_zoo.input_size import step_of
+from model_zoo.reference import ModelError
 from probes.core.video import film, writing
 from probes.core.video.clip import Part, VideoError
 from probes.core.video.framing import framing
@@ -52,10 +54,11 @@ class Order:
 
 
 class Film(NamedTuple):
-    """A finished film: the MP4, and what came of the clip."""
+    """A finished film: the MP4, what came of the clip, and why models are not in it, by label."""
 
     mp4: bytes
     made: film.Made
+    missing: Mapping[str, str]
 
 
 @cache
@@ -82,6 +85,14 @@ def fetch(order: Order, visitor: str) -> Film | Job | str:
     return films().fetch(order, f"Film of {clips.title(order.clip)}", lambda job: _make(order, job), visitor)
 
 
+def again(order: Order, visitor: str) -> None:
+    """This visitor asks once more: for what they stopped, what failed, and a film in which models are missing."""
+    films().again(visitor)
+    kept = films().kept(order)
+    if kept is not None and kept.missing:
+        films().forget(order)
+
+
 def _make(order: Order, job: Job) -> Film:
     job.report("opening the clip")
     clip = clips.opened(order.clip, order.part)
@@ -96,10 +107,15 @@ def _make(order: Order, job: Job) -> Film:
         _PREVIEWS[job] = buffer.getvalue()
 
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
-        adapters = {
-            label: stack.enter_context(work.zoo().lease(one, image_size=frame.size, on_progress=job.report))
-            for label, one in wanted.items()
-        }
+        adapters, missing = {}, {}
+        for label, one in wanted.items():
+            try:
+                lease = work.zoo().lease(one, image_size=frame.size, on_progress=job.report)
+                adapters[label] = stack.enter_context(lease)
+            except ModelError as error:
+                missing[label] = str(error)
+        if not adapters:
+            raise ModelError(" ".join(dict.fromkeys(missing.values())))
         out = Path(folder) / "film.mp4"
         made = film.make(
             adapters,
@@ -113,7 +129,7 @@ def _make(order: Order, job: Job) -> Film:
             on_progress=job.report,
             on_preview=look,
         )
-        return Film(out.read_bytes(), made)
+        return Film(out.read_bytes(), made, missing)
 
 
 def fetch_frame(clip: str, part: Part, place: int, visitor: str) -> str | Job:

@@ -7,7 +7,7 @@ from dashboard.controls.glossary import meaning
 from dashboard.draw import frame
 from dashboard.state import link, models
 from dashboard.state.selection import Selection
-from dashboard.views.video import clips
+from dashboard.views.video import clips, recorder
 from dashboard.views.video.filming import Order
 from probes.core.video.clip import Part
 from probes.core.video.maps import Show
@@ -17,7 +17,7 @@ KINDS = {"attention": "attention", "rollout": "rollout", "mask": "mass mask", "p
 DRAWN = {"overlay": "overlay", "map": "map", "cutout": "cut-out"}
 HEADS = {"mean": "mean", "best": "best head"}
 SCALES = {"clip": "whole clip", "frame": "each frame"}
-STRIDE = 2
+SECONDS, STRIDE = 6, 2
 
 
 def controls(selection: Selection) -> tuple[Order, bool]:
@@ -51,18 +51,20 @@ def _clip() -> str:
     if st.session_state.get("clip_choice") not in offered:
         st.session_state["clip_choice"] = next(iter(offered))
     chosen: str = st.selectbox(
-        "Clip", list(offered), key="clip_choice", format_func=lambda key: offered.get(key, key), width=130
+        "Clip", list(offered), key="clip_choice", format_func=lambda key: offered.get(key, key), width=150
     )
-    with st.popover("Upload a clip"):
-        generation = st.session_state.setdefault("clip_generation", 0)
+    with st.popover("Add a clip", help="Upload a file, or record with the camera"):
+        key = f"clip-upload-{st.session_state.setdefault('clip_generation', 0)}"
         st.file_uploader(
             "A video file",
             type=clips.TYPES,
             max_upload_size=clips.MOST_MEGABYTES,
-            key=f"clip-upload-{generation}",
+            key=key,
             on_change=_take,
-            args=(f"clip-upload-{generation}",),
+            args=(key,),
         )
+        st.markdown(":small[Or the camera, without sound]")
+        recorder.record(into=key)
         st.caption("It stays on this server, in memory, and makes room for newer ones.")
     return chosen
 
@@ -75,14 +77,16 @@ def _take(key: str) -> None:
     st.session_state["clip_generation"] += 1
     st.session_state["clips"] = [identity, *(x for x in st.session_state.get("clips", ()) if x != identity)][:6]
     st.session_state["clip_choice"] = identity
-    link.note(f"{file.name[:60]} is chosen: press Make the film.")
+    start, length = st.session_state.get("film_start", 0.0), st.session_state.get("film_seconds", SECONDS)
+    taken = f"It takes up to {length} s, from second {start:g} on; More changes that."
+    link.note(f"{file.name[:60]} is chosen: press Make the film. {taken}")
 
 
 def _more(drawn: str) -> tuple[Part, int, Style, float]:
     """The part of the clip, the size that models see, the scale, smoothing, and the mask's share."""
     start = st.number_input("From, in seconds", 0.0, 36_000.0, 0.0, 1.0, key="film_start", bind="query-params")
     most = int(clips.LIMITS.seconds)
-    length = st.slider("Seconds", 1, most, 6, key="film_seconds", bind="query-params")
+    length = st.slider("Seconds", 1, most, SECONDS, key="film_seconds", bind="query-params")
     stride = st.slider("One frame in", 1, 10, STRIDE, key="film_stride", bind="query-params")
     side = st.select_slider(
         "Short side of what models see, px", [112, 160, 224, 336, 448], 224, key="film_side", bind="query-params"

@@ -21,6 +21,8 @@ from dashboard.views.video.texts import FORMULA, HOW, NOT_SHOWN
 
 PAGE = Page("Attention on video", section="Attention", order=80)
 POLL = 0.6
+LEAST_HEIGHT = 220
+"""Pixels of a film; where the window is too narrow for it, the film is moved sideways."""
 
 
 def page() -> None:
@@ -29,7 +31,7 @@ def page() -> None:
     frame.header("Does attention stay on what moves?")
     order, pressed = ordering.controls(selection)
     if pressed:
-        _drop_others()
+        _drop_others(order)
     if pressed or "film_wanted" not in st.session_state:  # the first film comes by itself
         st.session_state["film_wanted"] = order
     wanted: Order = st.session_state["film_wanted"]
@@ -46,11 +48,11 @@ def page() -> None:
     _footer(film, wanted)
 
 
-def _drop_others() -> None:
-    """A visitor waits for one film at a time, and may ask again for what they stopped."""
+def _drop_others(order: Order) -> None:
+    """A visitor waits for one film at a time, and may ask again for what they stopped or what is not whole."""
     for job in filming.films().jobs.live(asking.visitor()):
         filming.films().jobs.leave(job, asking.visitor())
-    filming.films().again(asking.visitor())
+    filming.again(order, asking.visitor())
 
 
 def _watch(job: Job) -> None:
@@ -62,7 +64,7 @@ def _watch(job: Job) -> None:
         st.progress(job.fraction or 0.0, f"place {place} in the queue" if place else progress.describe(job, 1))
         st.button("Stop", key="stop-film", type="tertiary", on_click=_stop, args=(job,))
     if (seen := filming.preview(job)) is not None:
-        st.image(seen, caption="The film so far", alt="A frame of the film under way")
+        st.image(seen, caption="The film so far", alt="A frame of the film under way", width="stretch")
     else:
         st.skeleton(height=320)
 
@@ -73,10 +75,15 @@ def _stop(job: Job) -> None:
 
 def _show(film: Film, order: Order, selection: Selection) -> None:
     made = film.made
-    names = ", ".join(order.labels)
-    st.video(
-        film.mp4, loop=True, autoplay=True, muted=True, alt=f"{clips.title(order.clip)} and what is shown of {names}"
-    )
+    names = ", ".join(made.models)
+    alt = f"{clips.title(order.clip)} and what is shown of {names}"
+    least = round(LEAST_HEIGHT * made.size[0] / made.size[1])
+    with st.container(key="film"):
+        st.html(f"<style>.st-key-film {{ overflow-x: auto }} .st-key-film video {{ min-width: {least}px }}</style>")
+        st.video(film.mp4, loop=True, autoplay=True, muted=True, alt=alt)
+    for label, why in film.missing.items():
+        said = f"**{label}** is not in the film. {asking.sentence(why)} *Make the film* tries again."
+        st.info(said, icon=":material/info:")
     colours = dict(zip(order.labels, order.colours, strict=True))
     _numbers(film, colours)
     seconds = f"{made.duration:.1f} s, {made.frames} frames."
@@ -138,7 +145,7 @@ def _footer(film: Film | None, order: Order) -> None:
         name=name,
         svg=(lambda: _svg(film, colours)) if figures.over_time(made, "stability", colours) is not None else None,
         csv=lambda: frame.csv(figures.table(made)),
-        models=order.models,
+        models=[m for m, label in zip(order.models, order.labels, strict=True) if label in made.models],
     )
 
 

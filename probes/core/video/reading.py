@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
+from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,7 +48,9 @@ class FileClip:
             stream = _picture(container, self.name)
             self.duration = _duration(container, stream)
             self._check(stream)
-            rate = stream.guessed_rate or stream.average_rate
+            rate = float(stream.guessed_rate or stream.average_rate or 0)
+            if self.duration is None:
+                self.duration, rate = _measured(container, stream, self._limits.decoded) or (None, rate)
         first = next(self._upright(), None)
         if first is None:
             beyond = self._part.start and self.duration and self._part.start >= self.duration
@@ -56,7 +60,7 @@ class FileClip:
                 else f"{self.name} has no frame that can be read: it is empty or damaged."
             )
         self.size = first.pixels.shape[1], first.pixels.shape[0]
-        self.expected = self._expected(float(rate) if rate else None)
+        self.expected = self._expected(rate)
 
     def frames(self) -> Iterator[Frame]:
         """The frames of the part in order; afterwards ``notes`` says what could not be read."""
@@ -96,11 +100,11 @@ class FileClip:
                 "part of it by its start and end."
             )
 
-    def _expected(self, rate: float | None) -> int | None:
+    def _expected(self, rate: float) -> int | None:
         end = min(filter(None, (self._part.end, self.duration)), default=None)
-        if end is None or rate is None:
+        if end is None or not rate:
             return None
-        count = -int(-(end - self._part.start) * rate // self._part.stride)
+        count = ceil(round((end - self._part.start) * rate, 6) / self._part.stride)
         return max(1, min(count, self._limits.frames))
 
     def _upright(self) -> Iterator[Frame]:
@@ -211,6 +215,20 @@ def _duration(container: InputContainer, stream: Any) -> float | None:
     if stream.duration:
         return float(stream.duration * stream.time_base)
     return container.duration / av.time_base if container.duration and container.duration > 0 else None
+
+
+def _measured(container: InputContainer, stream: Any, most: int) -> tuple[float, float] | None:
+    """Seconds and frames a second by the times of packets, of a clip whose header claims nothing; nothing is decoded.
+
+    None where packets have no times.
+    """
+    times = []
+    with suppress(FFmpegError, ValueError):
+        times = [float(p.pts * p.time_base) for p in islice(container.demux(stream), most) if p.pts is not None]
+    if len(times) < 2 or (span := max(times) - min(times)) <= 0:
+        return None
+    rate = (len(times) - 1) / span
+    return span + 1 / rate, rate
 
 
 def _turned(frame: Any, stream: Any) -> np.ndarray:
