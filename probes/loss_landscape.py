@@ -2,9 +2,8 @@
 
 import hashlib
 import zlib
-from collections import OrderedDict
 from dataclasses import dataclass
-from threading import Lock
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -16,10 +15,11 @@ from model_zoo.adapter import ModelSpec
 from probes.core import objectives
 from probes.core.base import Probe
 from probes.core.capture import Batch
+from probes.core.kept_rows import KeptRows
 from probes.core.precision import full_precision
+from probes.core.runs import identity
 
 MOST_STEPS = 101
-MOST_KEPT = 256
 
 
 @dataclass
@@ -103,17 +103,16 @@ class LossLandscape(Probe):
             return state
         weights = objectives.filters(loss)
         first, second = (direction(weights, self.seed, axis) for axis in (0, 1))
-        rows = _Rows(self._key(seen, loss), self.steps)
+        rows = KeptRows(self._key(seen, loss), self.steps, self.steps)
         evaluate = objectives.evaluated(loss)
         with seen.adapter.lock, torch.no_grad(), full_precision(seen.adapter):
-            for place, beta in enumerate(self._axis()):
-                if rows.missing(place):
-                    values = []
-                    for alpha in self._axis():
-                        moved = {n: w + alpha * first[n] + beta * second[n] for n, w in weights.items()}
-                        values.append(float(evaluate(moved, seen.inputs).double().sum()))
-                    rows.put(place, np.array(values))
-                seen.report((place + 1) / self.steps)
+            for beta in self._axis()[len(rows.rows) :]:
+                values = []
+                for alpha in self._axis():
+                    moved = {n: w + alpha * first[n] + beta * second[n] for n, w in weights.items()}
+                    values.append(float(evaluate(moved, seen.inputs).double().sum()))
+                rows.add(np.array(values))
+                seen.report(len(rows.rows) / self.steps)
         state.total, state.images = state.total + rows.whole(), state.images + len(seen.inputs)
         return state
 
@@ -143,11 +142,18 @@ class LossLandscape(Probe):
 
     def _key(self, seen: Batch, loss: nn.Module) -> str:
         """Names a batch's part of a landscape by everything that it depends on."""
-        digest = hashlib.sha256(f"{self} {seen.inputs.shape}".encode())
+        stands_on = f"{self} {seen.inputs.shape} {seen.inputs.device.type} {_program()}"
+        digest = hashlib.sha256(stands_on.encode())
         more = [value for value in vars(loss).values() if isinstance(value, Tensor)]  # labels, or the mask
         for tensor in (seen.inputs, *more, *loss.state_dict().values()):
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
+
+
+@cache
+def _program() -> str:
+    """What the numbers come from beside the inputs: the code, and the packages' versions."""
+    return f"{identity.code(('loss-landscape',))} {identity.versions()}"
 
 
 def direction(weights: dict[str, Tensor], seed: int, axis: int) -> dict[str, Tensor]:
@@ -162,30 +168,3 @@ def direction(weights: dict[str, Tensor], seed: int, axis: int) -> dict[str, Ten
         lengths = weight.flatten(1).norm(dim=1, keepdim=True) / drawn.norm(dim=1, keepdim=True)
         found[name] = (drawn * lengths).view_as(weight)
     return found
-
-
-class _Rows:
-    """The rows of a batch's landscape that were computed; those of one that was broken off are found again.
-
-    They are held by this process, the latest `MOST_KEPT` landscapes, and given out only when all are there.
-    """
-
-    _kept: ClassVar["OrderedDict[str, dict[int, np.ndarray]]"] = OrderedDict()
-    _lock: ClassVar[Lock] = Lock()
-
-    def __init__(self, key: str, count: int) -> None:
-        self.count = count
-        with self._lock:
-            self.rows = self._kept.setdefault(key, {})
-            self._kept.move_to_end(key)
-            while len(self._kept) > MOST_KEPT:
-                self._kept.popitem(last=False)
-
-    def missing(self, place: int) -> bool:
-        return place not in self.rows
-
-    def put(self, place: int, values: np.ndarray) -> None:
-        self.rows[place] = values
-
-    def whole(self) -> np.ndarray:
-        return np.stack([self.rows[place] for place in range(self.count)])

@@ -71,7 +71,7 @@ def _axis(figure: go.Figure, name: str, *, right: bool = False) -> dict[str, Any
     ticks: dict[str, Any] = {"grid": not right and axis.showgrid is not False, "tickCount": 6}
     if right:
         ticks["orient"] = "right"
-    if axis.dtick and axis.range is not None:
+    if axis.dtick and axis.range is not None and axis.type != "log":
         ticks["values"] = np.arange(axis.range[0], axis.range[1] + 1e-9, axis.dtick).round(9).tolist()
     if axis.tickvals is not None:
         ticks["values"] = [float(value) for value in axis.tickvals]

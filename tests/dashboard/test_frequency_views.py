@@ -91,6 +91,14 @@ def test_the_verdict_reads_the_numbers():
     assert "blocks" not in courses.verdict({"CNN": courses.course(CNN)}, "the amplitude")
 
 
+def test_nothing_is_shaded_where_models_of_one_depth_attend_at_different_places():
+    hybrid = stream([-2.0, -2.1, -2.2, -2.3], ["embedding", "block", "attention", "mlp"])
+    found = {"ViT": courses.course(VIT), "Hybrid": courses.course(hybrid)}
+    assert {one.count for one in found.values()} == {2}
+    figure = over_depth.figure(found, {**COLOURS, "Hybrid": "#D55E00"}, "Δ")
+    assert not [trace for trace in figure.data if trace.fill == "toself"]
+
+
 def test_the_chart_shades_attention_and_mlp_and_has_every_model_in_its_colour():
     figure = over_depth.figure({n: courses.course(d) for n, d in {"ViT": VIT, "CNN": CNN}.items()}, COLOURS, "Δ")
     bands = [trace for trace in figure.data if trace.fill == "toself"]

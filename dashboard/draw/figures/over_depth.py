@@ -64,13 +64,14 @@ def figure(courses: Mapping[str, Course], colours: Mapping[str, str], title: str
         **ticks,
     )
     drawn.update_yaxes(title=title, range=[np.log10(low), np.log10(high)] if log else [low, high], zeroline=False)
-    return drawn.update_yaxes(type="log" if log else "linear").update_layout(height=460)
+    scale = {"type": "log", "dtick": "D2"} if log else {"type": "linear"}
+    return drawn.update_yaxes(scale).update_layout(height=460)
 
 
 def _shaded(courses: Mapping[str, Course]) -> list[Course]:
-    """One of the models that have attention and MLP apart, if they are all equally deep; else none."""
+    """One of the models that have attention and MLP apart, if they have them at the same depths; else none."""
     split = [one for one in courses.values() if "attention" in one.spans]
-    return split[:1] if len({one.count for one in split}) == 1 else []
+    return split[:1] if len({(one.spans, one.count) for one in split}) == 1 else []
 
 
 def _ends(courses: Mapping[str, Course], *, log: bool) -> tuple[float, float]:
