@@ -302,8 +302,9 @@ def inputs_of(projection: nn.Module | None) -> int:
     """Channels that a linear map, or a convolution with a kernel of one cell, reads; 0 where it is neither."""
     if isinstance(projection, nn.Linear):
         return projection.in_features
-    single = isinstance(projection, nn.Conv2d) and projection.kernel_size == (1, 1) and projection.groups == 1
-    return projection.in_channels if single else 0
+    if isinstance(projection, nn.Conv2d) and projection.kernel_size == (1, 1) and projection.groups == 1:
+        return projection.in_channels
+    return 0
 
 
 def _taps(model: nn.Module, layers: tuple[AttentionLayer, ...], prefix: int, grid: tuple[int, int]) -> dict[str, Tap]:

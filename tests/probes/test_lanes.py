@@ -115,10 +115,9 @@ def test_only_where_nothing_else_runs_the_model_and_the_inputs_are_few(monkeypat
     monkeypatch.setattr(lanes.torch, "get_num_threads", lambda: 6)
     models = {"a": Adapter(timm.create_model("test_vit"))}
     watching = {name: probes.load(name)() for name in ("attention-maps", "cka", "logit-lens")}
-    assert lanes.lanes(models, watching, 64, 4) == 4
-    assert lanes.lanes(models, watching, 64, 1) == 1
-    assert lanes.lanes(models, watching | {"lesion": probes.load("lesion")()}, 64, 4) == 1
-    assert lanes.lanes(models, watching, 4096, 4) == 1, "4096 inputs of 160 × 160 are more than 256 MiB"
+    assert lanes.lanes(models, watching, 64) == 4
+    assert lanes.lanes(models, watching | {"lesion": probes.load("lesion")()}, 64) == 1
+    assert lanes.lanes(models, watching, 4096) == 1, "4096 inputs of 160 × 160 are more than 256 MiB"
 
 
 def test_a_twin_has_the_same_weights_and_hooks_of_its_own() -> None:

@@ -14,7 +14,7 @@ from probes.core.precision import Chosen, Dtype, choose
 from probes.core.runner import bfloat16_differences
 from probes.core.runs import in_turn
 from probes.core.runs.batch_size import BatchSize, fitting
-from probes.core.runs.lanes import MOST_LANES, SideBySide, lanes
+from probes.core.runs.lanes import SideBySide, lanes
 from probes.core.runs.loader import worker_count
 from probes.core.runs.measure import Measurement, Shard
 
@@ -98,19 +98,12 @@ class Here:
         device: of the models.
         in_worker: called in each decoding process as it begins.
         neighbours: how many such processes share the memory.
-        most_lanes: shards that are folded side by side on a CPU, at most.
     """
 
     stretch = 1
 
-    def __init__(
-        self,
-        device: str,
-        in_worker: Callable[[], object] = lambda: None,
-        neighbours: int = 1,
-        most_lanes: int = MOST_LANES,
-    ) -> None:
-        self.device, self.in_worker, self.neighbours, self.most_lanes = device, in_worker, neighbours, most_lanes
+    def __init__(self, device: str, in_worker: Callable[[], object] = lambda: None, neighbours: int = 1) -> None:
+        self.device, self.in_worker, self.neighbours = device, in_worker, neighbours
         self.models: Mapping[str, Adapter] = {}
 
     def room(self) -> float:
@@ -133,18 +126,22 @@ class Here:
     def fitting(self, labels: Sequence[str]) -> int:
         """See `Engine`."""
         models = {label: self.models[label] for label in labels}
-        return fitting(models.values(), self.neighbours * lanes(models, {}, 1, self.most_lanes))
+        return fitting(models.values(), self.neighbours * lanes(models, {}, 1))
 
     def measure(self, task: Task) -> Shards:
         """See `Engine`."""
+        measurement = self.measurement(task)
+        count = lanes(measurement.models, task.probes, task.size)
+        return SideBySide(measurement, count) if count > 1 else measurement
+
+    def measurement(self, task: Task) -> Measurement:
+        """The same, one shard after the other."""
         models = {label: self.models[label] for label in task.labels}
         device = next(iter(models.values())).device
-        measurement = Measurement(
+        return Measurement(
             models, task.images, task.probes, task.dtypes, task.size, BatchSize(task.batch_size),
             workers=worker_count(task.workers, len(task.images), device), in_worker=self.in_worker,
         )  # fmt: skip
-        count = lanes(models, task.probes, task.size, self.most_lanes)
-        return SideBySide(measurement, count) if count > 1 else measurement
 
     def differences(self, label: str, image: ImageSource, probes: Mapping[str, Probe]) -> Differences:
         """See `Engine`."""

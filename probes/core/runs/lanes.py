@@ -16,11 +16,10 @@ import torch
 from model_zoo.adapter import Adapter
 from model_zoo.memory import is_out_of_memory
 from probes.core.base import Probe
-from probes.core.runs.batch_size import BatchSize
 from probes.core.runs.loader import Opened
 from probes.core.runs.measure import Folding, Measurement, Shard
 
-MOST_LANES = 4
+MOST = 4
 MOST_BYTES = 256 * 2**20
 """Inputs of one shard; one more than there are lanes is in memory."""
 WATCHES = frozenset({"attention", "tokens", "weights"})
@@ -29,14 +28,14 @@ OFTEN = 0.2
 """Seconds between two looks at how far the lanes are."""
 
 
-def lanes(models: Mapping[str, Adapter], probes: Mapping[str, Probe], size: int, most: int) -> int:
-    """How many shards of so many images are folded side by side; 1 where that is not possible."""
+def lanes(models: Mapping[str, Adapter], probes: Mapping[str, Probe], size: int) -> int:
+    """How many shards of so many images are folded side by side, at most `MOST`; 1 where that is not possible."""
     adapters = list(models.values())
     shard = sum(size * 12 * adapter.input_size[0] * adapter.input_size[1] for adapter in adapters)
     free = all(probe.reads <= WATCHES for probe in probes.values())
     if shard > MOST_BYTES or not free or any(adapter.device.type != "cpu" for adapter in adapters):
         return 1
-    return min(torch.get_num_threads(), most)
+    return min(torch.get_num_threads(), MOST)
 
 
 @dataclass
@@ -55,17 +54,15 @@ class SideBySide:
     Args:
         measurement: what is measured.
         count: threads.
+
+    Attributes:
+        batch: images of a forward pass.
     """
 
     def __init__(self, measurement: Measurement, count: int) -> None:
-        self.measurement, self.count = measurement, count
+        self.measurement, self.count, self.batch = measurement, count, measurement.batch
         self._stop = Event()
         self._done = 0
-
-    @property
-    def batch(self) -> BatchSize:
-        """Images of a forward pass."""
-        return self.measurement.batch
 
     def shards(
         self,

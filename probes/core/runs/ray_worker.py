@@ -77,7 +77,7 @@ class Worker:
         with suppress(OSError):  # then a relative path is not found, which is said
             os.chdir(home)
         torch.set_num_threads(threads)
-        self.here, self.host = Here(device, neighbours=neighbours, most_lanes=1), socket.gethostname()
+        self.here, self.host = Here(device, neighbours=neighbours), socket.gethostname()
         self.measurement: Measurement | None = None
 
     def room(self) -> float:
@@ -111,7 +111,7 @@ class Worker:
 
     def prepare(self, task: Task) -> None:
         """Have the images and the probes ready."""
-        self.measurement = self.here.measure(task)
+        self.measurement = self.here.measurement(task)
 
     def measure(self, first: int, start: int) -> tuple[Measured, dict[str, Any]]:
         """The shard that begins with the image at a place, which is the first-th of those that can be read."""
