@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import probes
 from model_zoo.adapter import Adapter, Geometry
-from probes import attention_distance
+from probes import attention_distance, fourier
 from probes.core import attention
 from probes.core.capture import forward
 from probes.core.runner import Fold
@@ -32,6 +32,8 @@ PROBES = {
     "attention-maps": {},
     "token-norm": {},
     "cka": {},
+    "fourier": {},
+    "feature-variance": {},
 }
 
 
@@ -64,7 +66,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorMode]:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (FREE, FREE))
     constants = attention._constant, attention._window_places, attention_distance._all_lengths
     yield FakeTensorMode()
-    for cache in (*constants, attention_distance._offsets):
+    for cache in (*constants, attention_distance._offsets, fourier._waves):
         cache.cache_clear()
 
 
