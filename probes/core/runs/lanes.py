@@ -62,7 +62,7 @@ class SideBySide:
     def __init__(self, measurement: Measurement, count: int) -> None:
         self.measurement, self.count, self.batch = measurement, count, measurement.batch
         self._stop = Event()
-        self._done = 0
+        self._done: dict[int, int] = {}
 
     def shards(
         self,
@@ -74,7 +74,7 @@ class SideBySide:
         asked = self.measurement
         begin = after.next() if after else Shard(0, 0, 0, 0)
         self._stop.clear()
-        if len(asked.images) - begin.start <= asked.size:
+        if len(asked.images) <= asked.size:  # whatever is left of more is folded as the rest of it was
             yield from asked.shards(after, on_image, on_unreadable)
             return
         threads = torch.get_num_threads()
@@ -82,7 +82,7 @@ class SideBySide:
         running: deque[_Running] = deque()
         opened = asked.loader().opened(begin.start)
         own = max(threads // self.count, 1)
-        self._done = begin.start
+        self._done = {-1: begin.start}
         with ThreadPoolExecutor(self.count, initializer=torch.set_num_threads, initargs=(own,)) as pool:
             try:
                 following = self._open(begin, opened, on_unreadable)
@@ -102,7 +102,7 @@ class SideBySide:
             finally:
                 self._stop.set()
                 opened.close()
-        torch.set_num_threads(threads)  # that of threads to come
+                torch.set_num_threads(threads)  # that of threads to come
 
     def _open(
         self, shard: Shard, opened: Iterator[Opened], on_unreadable: Callable[[int, str], None]
@@ -123,20 +123,20 @@ class SideBySide:
             if self._stop.is_set():
                 break
             folding.take(opened[start : start + size])
-            self._done += len(opened[start : start + size])
+            self._done[shard.number] = min(start + size, len(opened))
         return folding.sections() if opened else {}
 
     def _finish(self, pool: ThreadPoolExecutor, one: _Running, on_image: Callable[[int], None]) -> Shard:
         """Wait for a shard; where memory ran out it is folded again in smaller batches."""
         while True:
             while not wait([one.sections], OFTEN).done:
-                on_image(self._done)
+                on_image(sum(self._done.copy().values()))
             try:
                 one.shard.sections = one.sections.result()
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or not self.batch.halve():
                     raise
             else:
-                on_image(self._done)
+                on_image(sum(self._done.copy().values()))
                 return one.shard
             one = self._start(pool, one.shard, one.opened, one.models)
