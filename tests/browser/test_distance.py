@@ -57,7 +57,11 @@ def test_the_file_is_the_chart_of_the_page(opened, settled):
     for full in (False, True):
         if full:
             page.get_by_role("radio", name="full range", exact=True).click()
-            page.wait_for_url(re.compile("axis="))
+            page.wait_for_url(re.compile("axis="))  # the browser writes it before the server has drawn anything
+            for _ in range(300):
+                if lowest(page.locator(CHART).evaluate(SPOKEN)["texts"]) == 0:
+                    break
+                page.wait_for_timeout(100)
             settled(page)
         svg = saved(page, "SVG").decode()
         texts = texts_of(svg)

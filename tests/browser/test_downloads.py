@@ -64,7 +64,7 @@ def test_all_files_of_a_page_can_be_saved_and_opened(visit, server, name):
         assert name == "scenes" or "test_vit untrained (seed 0) = timm:test_vit@random:0" in said or name in SHIPPED
 
 
-SHIPPED = ("formation", "masked-reconstruction", *LABELLED)
+SHIPPED = ("formation", "masked-reconstruction", "attention-and-convolution", *LABELLED)
 """Pages that show shipped models, where no selected one has what they need or as the test asks."""
 
 

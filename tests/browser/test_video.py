@@ -79,11 +79,13 @@ def test_a_file_that_is_no_video_is_answered_in_a_sentence(visit, settled, tmp_p
 
 def test_a_clip_from_the_camera_becomes_a_film_that_plays(visit, settled, page, camera):
     page = visit("/video?model=timm:test_vit@random:0&film_stride=3&film_side=112")
+    settled(page)
     press(page, "Add a clip")
     press(page, "Turn the camera on")
     page.get_by_role("button", name="Start recording").wait_for(timeout=PATIENCE)
     assert page.evaluate(LIVE) == ["video live"]
-    assert page.get_by_label("What the camera sees").evaluate("(seen) => !seen.paused && seen.srcObject !== null")
+    seen = page.get_by_label("What the camera sees").element_handle()
+    page.wait_for_function("(seen) => !seen.paused && seen.srcObject !== null", arg=seen, timeout=PATIENCE)
     press(page, "Start recording")
     page.get_by_text(re.compile(r"^([2-9]|\d\d) s of at most 60 s")).wait_for(timeout=PATIENCE)
     press(page, "Stop recording")

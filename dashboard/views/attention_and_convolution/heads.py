@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
-from scipy import stats
 
 from dashboard.state import models
 
@@ -36,6 +35,8 @@ def correlation(found: np.ndarray) -> float:
     """Spearman's rank correlation of distance and effect, −1 to 1; NaN for few heads or where one is constant."""
     if len(found) < FEWEST or min(np.ptp(found[:, 2]), np.ptp(found[:, 3])) == 0:
         return float("nan")
+    from scipy import stats  # slow to import
+
     return float(stats.spearmanr(found[:, 2], found[:, 3]).statistic)
 
 
