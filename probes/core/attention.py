@@ -13,7 +13,7 @@ from model_zoo.adapter import Geometry
 from model_zoo.layout import AttentionLayer
 from probes.core.leaving import Send, at_once
 
-BLOCK_BYTES = 8 * 2**20
+BLOCK_BYTES = 4 * 2**20
 """Rows of one image that are computed together on a CPU: what stays in its caches."""
 IMAGES_BYTES = 4 * 2**20
 """Whole images are computed together on a CPU up to this; a few large products are faster there than many rows."""
