@@ -4,6 +4,7 @@ A forward pass of a few images uses several cores badly: between its products li
 does alone. Two threads that each have a core to themselves are never idle at the same time.
 """
 
+import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -62,7 +63,7 @@ class SideBySide:
     def __init__(self, measurement: Measurement, count: int) -> None:
         self.measurement, self.count, self.batch = measurement, count, measurement.batch
         self._stop = Event()
-        self._done: dict[int, int] = {}
+        self._counts: dict[int, int] = {}  # images that are done, by number of the shard
 
     def shards(
         self,
@@ -82,23 +83,25 @@ class SideBySide:
         running: deque[_Running] = deque()
         opened = asked.loader().opened(begin.start)
         own = max(threads // self.count, 1)
-        self._done = {-1: begin.start}
+        self._counts = {-1: begin.start}
         with ThreadPoolExecutor(self.count, initializer=torch.set_num_threads, initargs=(own,)) as pool:
             try:
                 following = self._open(begin, opened, on_unreadable)
                 while following or running:
                     if following and free:
-                        running.append(self._start(pool, *following, free.pop()))
-                        following = self._open(following[0].next(), opened, on_unreadable)
+                        shard, images = following
+                        models = free.pop()
+                        running.append(_Running(shard, images, models, pool.submit(self._fold, shard, images, models)))
+                        following = self._open(shard.next(), opened, on_unreadable)
                         continue
                     first = running.popleft()
-                    shard = self._finish(pool, first, on_image)
+                    while not self._succeeded(first, on_image):
+                        first.sections = pool.submit(self._fold, first.shard, first.opened, first.models)
+                        gc.collect()  # the activations of what failed
                     free.append(first.models)
-                    if following:
-                        running.append(self._start(pool, *following, free.pop()))
+                    shard = first.shard
+                    del first  # and with it the inputs
                     yield shard
-                    if following:
-                        following = self._open(following[0].next(), opened, on_unreadable)
             finally:
                 self._stop.set()
                 opened.close()
@@ -112,31 +115,24 @@ class SideBySide:
             return None
         return shard, list(self.measurement.enter(shard, opened, on_unreadable))
 
-    def _start(
-        self, pool: ThreadPoolExecutor, shard: Shard, opened: list[Opened], models: Mapping[str, Adapter]
-    ) -> _Running:
-        return _Running(shard, opened, models, pool.submit(self._fold, shard, opened, models))
-
     def _fold(self, shard: Shard, opened: list[Opened], models: Mapping[str, Adapter]) -> dict[str, Any]:
         folding, size = Folding(self.measurement, models, shard.first), self.batch.now
         for start in range(0, len(opened), size):
             if self._stop.is_set():
                 break
             folding.take(opened[start : start + size])
-            self._done[shard.number] = min(start + size, len(opened))
+            self._counts[shard.number] = min(start + size, len(opened))
         return folding.sections() if opened else {}
 
-    def _finish(self, pool: ThreadPoolExecutor, one: _Running, on_image: Callable[[int], None]) -> Shard:
-        """Wait for a shard; where memory ran out it is folded again in smaller batches."""
-        while True:
-            while not wait([one.sections], OFTEN).done:
-                on_image(sum(self._done.copy().values()))
-            try:
-                one.shard.sections = one.sections.result()
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or not self.batch.halve():
-                    raise
-            else:
-                on_image(sum(self._done.copy().values()))
-                return one.shard
-            one = self._start(pool, one.shard, one.opened, one.models)
+    def _succeeded(self, one: _Running, on_image: Callable[[int], None]) -> bool:
+        """Wait for a shard; False where memory ran out and smaller batches are left to try."""
+        while not wait([one.sections], OFTEN).done:
+            on_image(sum(self._counts.copy().values()))
+        try:
+            one.shard.sections = one.sections.result()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or not self.batch.halve():
+                raise
+            return False
+        on_image(sum(self._counts.copy().values()))
+        return True
