@@ -30,7 +30,7 @@ NOT_SHOWN = {
 }
 NEAR = 0.4
 """Length of the weights around them in which the loss is averaged."""
-NAME = {"attention": "attention", "mlp": "MLP", "block": "convolution"}
+NAME = {**lesion_effects.PARTS, "block": "convolution"}
 
 
 def kind(lesions: xr.Dataset) -> str:
@@ -52,25 +52,27 @@ def effect_of(lesions: Mapping[str, xr.Dataset]) -> str:
     return "top1" if lesions and told else "cosine"
 
 
-def helps(
-    lesions: Mapping[str, xr.Dataset], planes: Mapping[str, xr.Dataset], distances: Mapping[str, xr.Dataset]
-) -> str:
-    """What leaving out costs on average, how flat the loss is, and whether far heads matter more."""
+def helps(lesions: Mapping[str, xr.Dataset], planes: Mapping[str, xr.Dataset], marks: Mapping[str, np.ndarray]) -> str:
+    """What leaving out costs on average, how flat the loss is, and whether far heads matter more.
+
+    Args:
+        lesions: title to what the probe gives.
+        planes: title to a plane of the cross-entropy.
+        marks: title to what `heads.points` gives.
+    """
     said, effect = [], effect_of(lesions)
     costs = "; ".join(f"**{name}** {_costs(one, effect)}" for name, one in lesions.items())
     if costs:
         what = "Right answers change, in percentage points," if effect == "top1" else "The embedding turns (1 − cosine)"
         said.append(f"{what} when one part of one block is left out, mean over blocks: {costs}.")
-    losses = {name: one for name, one in planes.items() if one.attrs["objective"] == "cross-entropy"}
-    if losses:
+    if planes:
         flat = "; ".join(
-            f"**{name}** {number(one.attrs['centre'])} → {number(near(one))}" for name, one in losses.items()
+            f"**{name}** {number(one.attrs['centre'])} → {number(near(one))}" for name, one in planes.items()
         )
         said.append(f"Loss at the weights → its mean within {NEAR} lengths of them, nats: {flat}.")
-    found = {name: heads.points(lesions[name], one) for name, one in distances.items() if name in lesions}
-    ranks = {name: heads.correlation(one) for name, one in found.items()}
+    ranks = {name: heads.correlation(one) for name, one in marks.items()}
     far = "; ".join(
-        f"**{name}** {number(rank, 2)} ({len(found[name])} heads)" for name, rank in ranks.items() if np.isfinite(rank)
+        f"**{name}** {number(rank, 2)} ({len(marks[name])} heads)" for name, rank in ranks.items() if np.isfinite(rank)
     )
     if far:
         what = "Rank correlation of how far a head looks with what changes without it"

@@ -114,9 +114,9 @@ def shown(answer: Answer[Chosen]) -> Shown:
     charts: list[Chart] = []
     match question:
         case "help":
-            said = answers.helps(found.lesions, found.planes, found.distances)
-            charts = _of_lesions(found, colours)
             marks = {n: heads.points(found.lesions[n], one) for n, one in found.distances.items() if n in found.lesions}
+            said = answers.helps(found.lesions, found.planes, marks)
+            charts = _of_lesions(found, colours)
             if any(len(one) for one in marks.values()):
                 alt = "How far each head looks, and what changes without it"
                 charts.append(Chart(heads.figure(marks, colours), "far-heads", alt, "Do far heads matter more?"))
@@ -191,15 +191,16 @@ def _table(question: str, found: Found) -> Mapping[str, xr.Dataset] | Callable[[
 
 def _document(answer: Answer[Chosen], found: Found, charts: list[Chart], said: str) -> str:
     """What is on the page as one picture, the sentence under the first part."""
-    title, told = f"{QUESTION} {QUESTIONS[answer.chosen.question]}", export.plain(said)
+    asked, told = QUESTIONS[answer.chosen.question], export.plain(said)
     parts = []
     if answer.chosen.question == "help" and found.planes:
-        parts.append(loss_planes.document(found.planes, answer.outcome.colours, title, log=True))
+        parts.append(loss_planes.document(found.planes, answer.outcome.colours, asked, log=True))
     if answer.chosen.question == "together" and found.squares:
         parts.append(layer_squares.document(found.squares, answer.outcome.colours, ""))
     last = len(charts) - 1
     parts += [
-        chart_files.svg(chart.figure, chart.title, told if place == last else "") for place, chart in enumerate(charts)
+        chart_files.svg(chart.figure, f"{asked} {chart.title}", told if place == last else "")
+        for place, chart in enumerate(charts)
     ]
     return export.stacked(parts) if len(parts) > 1 else parts[0]
 
