@@ -7,6 +7,7 @@ const REFUSED = {
   NotAllowedError: "The browser does not lend this page the camera: allow it beside the address, then try again.",
   NotFoundError: "There is no camera: connect one and try again, or upload a file.",
   NotReadableError: "The camera gives no picture, maybe because another program uses it: close that one, then try again.",
+  AbortError: "The camera did not start in time: try again, or upload a file.",
 };
 
 const kind = () => KINDS.find((name) => MediaRecorder.isTypeSupported(name));
