@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboard.draw.figures import courses
-from dashboard.views.attention_and_convolution import answers, heads, view
+from dashboard.draw.figures import courses, lesion_effects
+from dashboard.views.attention_and_convolution import answers, heads, numbers, view
 from tests.dashboard.test_frequency_views import CNN, HALVES, VIT, stream
 from tests.dashboard.test_landscape_view import plane
 from tests.dashboard.test_pages import app, clean
@@ -97,6 +97,33 @@ def test_heads_are_matched_by_layer_and_ranked():
     assert heads.correlation(points * [1, 1, -1, 1]) == pytest.approx(-1)
     assert np.isnan(heads.correlation(points[:7]))
     assert len(heads.points(TRANSFORMER, distances)) == 0, "no head was left out"
+
+
+def test_the_table_holds_every_figure_and_counts_from_one():
+    square = xr.Dataset({"cka": (("layer_a", "layer_b"), [[0.5, 0.25]]), "cka_sd": (("layer_a", "layer_b"), [[0, 0]])})
+    square = square.assign_coords(layer_a=[0], layer_b=[0, 1], point_a=("layer_a", ["resid_post.0"]))
+    whole = numbers.together(
+        {
+            "lesion": lesion_effects.table({"a": TRANSFORMER}),
+            "head": numbers.of_heads({"a": np.array([[1, 2, 0.3, 0.4]]), "b": np.zeros((0, 4))}),
+            "loss": numbers.of_planes({"a": plane(0.5, 2.5)}),
+            "detail": numbers.of_courses({"a": courses.course(VIT)}),
+            "CKA": numbers.of_squares({("a", "b"): square}),
+            "variance": numbers.of_courses({}),
+        }
+    )
+    assert list(whole.columns[:2]) == ["model", "quantity"]
+    of = {name: lines.dropna(axis=1) for name, lines in whole.groupby("quantity")}
+    assert set(of) == {"lesion", "head", "loss", "detail", "CKA"}
+    assert of["lesion"]["layer"].tolist() == [1, 1, 2, 2]
+    assert of["head"][["model", "layer", "head", "distance", "effect"]].values.tolist() == [["a", 1, 2, 0.3, 0.4]]
+    assert len(of["loss"]) == plane(0.5, 2.5)["loss"].size
+    assert of["loss"].set_index(["alpha", "beta"])["loss"].min() == plane(0.5, 2.5)["loss"].min()
+    assert of["CKA"][["model", "layer_a", "layer_b", "cka"]].values.tolist() == [
+        ["a and b", 1, 1, 0.5],
+        ["a and b", 1, 2, 0.25],
+    ]
+    assert of["detail"]["block"].min() == 0
 
 
 @pytest.mark.parametrize("question", view.QUESTIONS.values())

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from dashboard.draw.figures import lesion_effects
@@ -111,16 +110,6 @@ def together(lesions: Mapping[str, xr.Dataset], frequencies: Mapping[str, Course
     if lesions and not hybrids:
         said.append("None of these models has both convolutions and attention in its blocks: choose a hybrid.")
     return _told("together", said)
-
-
-def table(detail: Mapping[str, Course], variance: Mapping[str, Course]) -> pd.DataFrame:
-    """A line for each point of every model; blocks count from 1, 0 is the embedding."""
-    lines = []
-    for quantity, found in (("detail", detail), ("variance", variance)):
-        for name, one in found.items():
-            columns = {"span": one.spans, "block": one.blocks + 1, "value": one.values, "sem": one.errors}
-            lines.append(pd.DataFrame({"model": name, "quantity": quantity, **columns, "change_sem": one.changes}))
-    return pd.concat(lines, ignore_index=True)
 
 
 def _told(question: str, said: list[str]) -> str:

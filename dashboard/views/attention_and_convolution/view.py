@@ -1,22 +1,23 @@
 """What attention does that convolution does not: three questions, answered by a CNN, a hybrid and a ViT."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
 from dashboard.compute.asking import Ask
 from dashboard.controls import choices
 from dashboard.controls.glossary import meaning
-from dashboard.draw import chart_files, export, frame, model_columns
+from dashboard.draw import chart_files, export, frame, model_columns, square_columns
 from dashboard.draw.figures import courses, layer_squares, lesion_effects, loss_planes, over_depth
 from dashboard.draw.figures.courses import Course
 from dashboard.draw.frame import Help
 from dashboard.draw.palette import number
 from dashboard.state.selection import Selection
 from dashboard.view import Answer, Chart, Images, Page, Shown, View
-from dashboard.views.attention_and_convolution import answers, heads
+from dashboard.views.attention_and_convolution import answers, heads, numbers
 from model_zoo.catalog import PRESETS
 
 QUESTION = "What does attention do that convolution does not?"
@@ -80,7 +81,7 @@ class Found:
 
     lesions: Mapping[str, xr.Dataset]
     planes: Mapping[str, xr.Dataset]
-    distances: Mapping[str, xr.Dataset]
+    heads: Mapping[str, np.ndarray]
     detail: Mapping[str, Course]
     variance: Mapping[str, Course]
     squares: layer_squares.Squares
@@ -97,7 +98,13 @@ class Found:
         planes = {
             name: one for name, one in ready("loss-landscape").items() if one.attrs["objective"] == "cross-entropy"
         }
-        return cls(ready("lesion"), planes, ready("attention-distance"), detail, variance, squares)
+        lesions = ready("lesion")
+        marks = {
+            name: heads.points(lesions[name], one)
+            for name, one in ready("attention-distance").items()
+            if name in lesions
+        }
+        return cls(lesions, planes, marks, detail, variance, squares)
 
 
 def controls(_: Selection) -> Chosen:
@@ -114,12 +121,11 @@ def shown(answer: Answer[Chosen]) -> Shown:
     charts: list[Chart] = []
     match question:
         case "help":
-            marks = {n: heads.points(found.lesions[n], one) for n, one in found.distances.items() if n in found.lesions}
-            said = answers.helps(found.lesions, found.planes, marks)
+            said = answers.helps(found.lesions, found.planes, found.heads)
             charts = _of_lesions(found, colours)
-            if any(len(one) for one in marks.values()):
+            if any(len(one) for one in found.heads.values()):
                 alt = "How far each head looks, and what changes without it"
-                charts.append(Chart(heads.figure(marks, colours), "far-heads", alt, "Do far heads matter more?"))
+                charts.append(Chart(heads.figure(found.heads, colours), "far-heads", alt, "Do far heads matter more?"))
         case "convolution":
             said = answers.convolution(found.detail, found.variance)
             charts = _over_depth(found.detail, colours, DETAIL, "Fine detail")
@@ -135,7 +141,7 @@ def shown(answer: Answer[Chosen]) -> Shown:
         f"{QUESTION} {QUESTIONS[question]}",
         said=said,
         charts=charts,
-        table=_table(question, found),
+        table=lambda: _table(question, found),
         document=lambda: _document(answer, found, charts, said),
     )
 
@@ -166,27 +172,20 @@ def above(answer: Answer[Chosen], _: Shown) -> None:
                 figure = loss_planes.contours(found.planes[name], scale, log=True)
                 frame.chart(figure, key=f"plane-{index}", alt=f"Loss of {name} on the plane, from above")
         model_columns.bar(number(scale.low), f"{number(scale.high)} {scale.units}")
-    if answer.chosen.question == "together" and found.squares:
-        notes = {
-            layer_squares.title(pair): f"CKA of layers · {layer_squares.features(one)}"
-            for pair, one in found.squares.items()
-        }
-        halves = {
-            layer_squares.title((a, b)): f"linear-gradient(to right, {colours[a]} 50%, {colours[b]} 50%)"
-            for a, b in found.squares
-        }
-        places = model_columns.columns(notes, halves, most=3)
-        for index, ((a, b), one) in enumerate(found.squares.items()):
-            with places[layer_squares.title((a, b))]:
-                alt = f"CKA of every layer of {a} with every layer of {b}"
-                frame.chart(layer_squares.figure(a, b, one), key=f"alike-{index}", alt=alt)
-        model_columns.bar("0", "1 CKA; one scale for all squares")
+    if answer.chosen.question == "together":
+        square_columns.draw(found.squares, colours)
 
 
-def _table(question: str, found: Found) -> Mapping[str, xr.Dataset] | Callable[[], pd.DataFrame] | None:
-    if question == "convolution":
-        return lambda: answers.table(found.detail, found.variance)
-    return (lambda: lesion_effects.table(found.lesions)) if found.lesions else None
+def _table(question: str, found: Found) -> pd.DataFrame:
+    tables = {"lesion": lesion_effects.table(found.lesions)} if found.lesions else {}
+    match question:
+        case "help":
+            tables |= {"head": numbers.of_heads(found.heads), "loss": numbers.of_planes(found.planes)}
+        case "convolution":
+            tables = {"detail": numbers.of_courses(found.detail), "variance": numbers.of_courses(found.variance)}
+        case _:
+            tables |= {"detail": numbers.of_courses(found.detail), "CKA": numbers.of_squares(found.squares)}
+    return numbers.together(tables)
 
 
 def _document(answer: Answer[Chosen], found: Found, charts: list[Chart], said: str) -> str:

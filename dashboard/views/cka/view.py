@@ -8,16 +8,13 @@ from dashboard.compute import asking
 from dashboard.compute.asking import Ask
 from dashboard.controls import choices, token_layers
 from dashboard.controls.glossary import meaning
-from dashboard.draw import frame, model_columns
+from dashboard.draw import square_columns
 from dashboard.draw.figures.layer_squares import (
     REPRESENTATIONS,
     document,
-    features,
-    figure,
     of_run,
     reading,
     squares_of,
-    title,
 )
 from dashboard.draw.frame import Help
 from dashboard.runs.charts import Stored
@@ -103,20 +100,8 @@ def asks(chosen: Chosen) -> list[Ask]:
 
 def draw_squares(answer: Answer[Chosen], _: Shown) -> None:
     """A square beside the other, on one scale."""
-    outcome, colours = answer.outcome, answer.outcome.colours
-    found = squares_of(outcome)
-    notes = {
-        title(pair): f"{'within' if pair[0] == pair[1] else 'between'}, CKA of layers · {features(dataset)}"
-        for pair, dataset in found.items()
-    }
-    halves = {title((a, b)): f"linear-gradient(to right, {colours[a]} 50%, {colours[b]} 50%)" for a, b in found}
-    places = model_columns.columns(notes, halves, most=3)
-    for index, ((a, b), dataset) in enumerate(found.items()):
-        with places[title((a, b))]:
-            alt = f"CKA of every layer of {a} with every layer of {b}"
-            frame.chart(figure(a, b, dataset), key=f"cka-{index}", alt=alt)
-    if found:
-        model_columns.bar("0", "1 CKA; one scale for all squares")
+    outcome = answer.outcome
+    square_columns.draw(squares_of(outcome), outcome.colours)
     known = any(model.reasons for model in outcome.models)  # said for the model that it is true of
     for dataset in outcome.pairs.values():
         if "undefined" in dataset.attrs and not known:
