@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,51 +23,13 @@ from probes.core.command import main
 from probes.core.runner import run
 from probes.core.runs import folder, manifest, measure, stored
 from tests.fuzz import kills
+from tests.probes.runs.breaking import COUNT, broken_off
 
-COUNT = 80
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small_shards() -> Iterator[None]:
-    """Of 32 images, CKA's minibatch, so that few images make several."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "SMALLEST", 16)
-        yield
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return kills.pictures(tmp_path_factory.mktemp("many") / "images", COUNT, broken=0.1)
-
-
-@pytest.fixture(scope="module")
-def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("unbroken") / "out.zarr"
-    assert main([*kills.arguments(images, out), "--workers", "0"]) == 0
-    return out
+ROOT = Path(__file__).parents[3]
 
 
 def names(place: Path) -> list[str]:
     return sorted(entry.name for entry in place.iterdir())
-
-
-def stop_after(shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt a run once so many shards are on disk."""
-    written = folder.RunFolder.write
-
-    def write(self, name: str, how) -> None:
-        if len(list(self.path.glob("*.npz"))) == shards:
-            raise KeyboardInterrupt
-        written(self, name, how)
-
-    monkeypatch.setattr(folder.RunFolder, "write", write)
-
-
-def broken_off(words: list[str], monkeypatch: pytest.MonkeyPatch, shards: int = 1) -> None:
-    with monkeypatch.context() as patch:
-        stop_after(shards, patch)
-        assert main(words) == 130
 
 
 def test_resuming_measures_only_what_is_missing(

@@ -1,7 +1,6 @@
 """Shards that are folded side by side are those that are folded one after the other."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,30 +12,9 @@ import probes
 from model_zoo.adapter import Adapter
 from probes.core.command import main
 from probes.core.runner import Fold
-from probes.core.runs import engine, lanes, measure
+from probes.core.runs import engine, lanes
 from tests.fuzz import kills
-from tests.probes.test_runs import broken_off
-
-COUNT = 80
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small_shards() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "SMALLEST", 16)
-        yield
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return kills.pictures(tmp_path_factory.mktemp("many") / "images", COUNT, broken=0.1)
-
-
-@pytest.fixture(scope="module")
-def one_after_the_other(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("unbroken") / "out.zarr"
-    assert main([*kills.arguments(images, out), "--workers", "0"]) == 0
-    return out
+from tests.probes.runs.breaking import broken_off
 
 
 @pytest.fixture
@@ -47,7 +25,7 @@ def two_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("two_lanes")
 def test_the_results_are_the_same_bit_for_bit(
-    images: Path, one_after_the_other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who, take = set(), Fold.take
 
@@ -59,22 +37,22 @@ def test_the_results_are_the_same_bit_for_bit(
     assert main(kills.arguments(images, tmp_path / "out.zarr")) == 0
     assert len(who) == 2
     assert threading.main_thread().name not in who
-    assert kills.same(tmp_path / "out.zarr", one_after_the_other)
+    assert kills.same(tmp_path / "out.zarr", unbroken)
 
 
 @pytest.mark.usefixtures("two_lanes")
 def test_a_run_that_was_broken_off_goes_on(
-    images: Path, one_after_the_other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = kills.arguments(images, tmp_path / "out.zarr")
     broken_off(words, monkeypatch)
     assert main([*words, "--resume"]) == 0
-    assert kills.same(tmp_path / "out.zarr", one_after_the_other)
+    assert kills.same(tmp_path / "out.zarr", unbroken)
 
 
 @pytest.mark.usefixtures("two_lanes")
 def test_where_memory_runs_out_no_image_counts_twice(
-    images: Path, one_after_the_other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken, take = [], Fold.take
 
@@ -88,7 +66,7 @@ def test_where_memory_runs_out_no_image_counts_twice(
     assert main(kills.arguments(images, tmp_path / "out.zarr")) == 0
     assert {16, 8, 4} <= {*taken}
     for name, dataset in kills.groups(tmp_path / "out.zarr"):
-        expected = xr.open_zarr(one_after_the_other, group=name).load()
+        expected = xr.open_zarr(unbroken, group=name).load()
         xr.testing.assert_allclose(dataset, expected, rtol=1e-5, atol=1e-6)
 
 
