@@ -17,8 +17,8 @@ from probes.core.layers import check_layer, layer_index
 
 FUSIONS = ("mean", "max", "min")
 CONVENTIONS = ("paper", "vit-explain")
-KEEP_KEYS = 1024
-"""Layers of more keys than this are computed again on the way down instead of being kept."""
+KEEP_BYTES = 256 * 2**20
+"""Of an image the first layers are kept up to this; the others are computed again on the way down."""
 
 _Rows = tuple[slice, slice, Tensor]
 
@@ -108,7 +108,11 @@ class AttentionRollout(Probe):
         """Every row, or of a large layer one, which brings the means to compute the others later."""
         if layer < self._first(spec):
             return None
-        return slice(None) if spec.layers[layer].keys <= KEEP_KEYS else (0,)
+        return slice(None) if self._keeps(spec, layer) else (0,)
+
+    def _keeps(self, spec: ModelSpec, layer: int) -> bool:
+        before = spec.layers[self._first(spec) : layer + 1]
+        return 4 * sum(one.queries * one.keys for one in before) <= KEEP_BYTES
 
     def init(self, spec: ModelSpec) -> _State:
         """No maps yet."""
@@ -117,7 +121,7 @@ class AttentionRollout(Probe):
     def update(self, state: _State, seen: AttentionRows) -> _State:
         """Keep a layer; with the batch's last row, go down through them."""
         layer, batch = state.spec.layers[seen.layer], seen.batch
-        if layer.keys > KEEP_KEYS and seen.source is not None:
+        if seen.source is not None and not self._keeps(state.spec, seen.layer):
             state.layers[seen.layer] = seen.source
         else:
             fused = fuse(seen.weights, self.fusion)

@@ -13,8 +13,8 @@ from model_zoo.adapter import Geometry
 from model_zoo.layout import AttentionLayer
 from probes.core.leaving import Send, at_once
 
-BLOCK_BYTES = 4 * 2**20
-"""Rows of one image that are computed together on a CPU: what stays in its caches."""
+BLOCK_BYTES = 12 * 2**20
+"""Rows of one image that are computed together on a CPU: larger products are faster, smaller ones stay in caches."""
 IMAGES_BYTES = 4 * 2**20
 """Whole images are computed together on a CPU up to this; a few large products are faster there than many rows."""
 GPU_SHARE = 8
@@ -77,6 +77,7 @@ class Attention:
         images: indices of the batch's images in the run.
         query: (batch, heads, queries, dim), or None when ``weights`` are given.
         key: (batch, heads, keys, dim).
+        value: (batch, heads, keys, dim), where the layer's output is wanted of whoever asks for all rows.
         bias: added to the scores, broadcastable to (batch, heads, queries, keys).
         scale: factor of the scores.
         weights: (batch, heads, queries, keys) where the model wrote the softmax out. In a windowed layer the batch
@@ -96,6 +97,7 @@ class Attention:
         key: Tensor | None = None,
         bias: Tensor | None = None,
         scale: float = 1.0,
+        value: Tensor | None = None,
         weights: Tensor | None = None,
         geometries: Sequence[Geometry] = (),
         send: Send = at_once,
@@ -104,6 +106,8 @@ class Attention:
         self.index, self.layer, self.images, self.geometries = index, layer, images, geometries
         self.send, self._room = send, room
         self._bias = bias
+        self._value = None if layer.kind == "window" else value
+        self._output: Tensor | None = None
         self._weights = None if weights is None else _at_least_float32(weights)
         if query is not None and key is not None:
             self._query = _at_least_float32(query) * scale
@@ -179,9 +183,21 @@ class Attention:
         step = min(queries, max(1, rows // row))
         together = max(1, images // (row * queries)) if step == queries else 1
         space = Space() if self.device.type == "cpu" else None
+        value, self._value = self._value, None  # once is enough
+        output = None if value is None else _rows_before_heads(value, queries)
         for first in range(0, len(self.images), together):
             for start in range(0, queries, step):
-                yield self.rows(slice(start, start + step), slice(first, first + together), space)
+                asked, of = slice(start, start + step), slice(first, first + together)
+                block = self.rows(asked, of, space)
+                if value is not None and output is not None:
+                    output[of, :, asked] = block.weights @ value[of]
+                yield block
+        self._output = output
+
+    def take_output(self) -> Tensor | None:
+        """What the layer gives, (batch, heads, queries, dim), if all blocks were asked for; to be called once."""
+        output, self._output, self._value = self._output, None, None
+        return output
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -295,6 +311,12 @@ def _padded(key: Tensor) -> Tensor:
     return padded
 
 
+def _rows_before_heads(value: Tensor, queries: int) -> Tensor:
+    """Room for the output of a layer, in the order in which models join the heads."""
+    batch, heads, _, dim = value.shape
+    return value.new_empty(batch, queries, heads, dim).transpose(1, 2)
+
+
 def _at_least_float32(x: Tensor) -> Tensor:
     x = x.detach()
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
@@ -308,6 +330,16 @@ class AttentionCall(NamedTuple):
     value: Tensor
     bias: Tensor | None
     scale: float
+    dropout: float
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether its output may be made of the rows that probes ask for instead of computing all of them twice.
+
+        On a GPU, in low precision and for gradients the fused kernel does better.
+        """
+        plain = self.query.dtype == self.value.dtype and self.value.dtype in (torch.float32, torch.float64)
+        return plain and self.value.device.type == "cpu" and not self.value.requires_grad and self.dropout == 0
 
 
 def read_call(
@@ -327,4 +359,4 @@ def read_call(
     """
     if is_causal or enable_gqa:
         raise RuntimeError("causal and grouped-query attention are not read; no vision transformer here uses them")
-    return AttentionCall(query, key, value, attn_mask, query.shape[-1] ** -0.5 if scale is None else scale)
+    return AttentionCall(query, key, value, attn_mask, query.shape[-1] ** -0.5 if scale is None else scale, dropout_p)

@@ -104,7 +104,8 @@ def forward(
 ) -> Tensor:
     """Run the model once and hand over what is asked for; return the logits (or features without a classifier).
 
-    The fused attention kernel still runs: its query, key and mask are seen on their way in. Layers that write their
+    Query, key and mask of the fused attention kernel are seen on their way in. It still runs, but on a CPU where all
+    rows were asked for: there the weights that were handed over make the layer's output. Layers that write their
     softmax out are read at the input of their attention dropout. What is handed over is valid during the call only.
     The host does not wait for a GPU before the whole pass has been launched; what was sent is handed over then.
 
@@ -224,26 +225,32 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is scaled_dot_product_attention and self.running is not None:
-            self._call(read_call(*args, **kwargs))
+            output = self._call(read_call(*args, **kwargs))
+            if output is not None:
+                return output
         return func(*args, **kwargs)
 
-    def _call(self, call: AttentionCall) -> None:
+    def _call(self, call: AttentionCall) -> Tensor | None:
         for facet in ("query", "key", "value"):
             point = f"{facet}.{self.running}"
             if point in self.points:
                 self.seen[point] += 1
                 tokens = getattr(call, facet).detach().transpose(1, 2).flatten(2)
                 self.give(_tokens(point, self.images, tokens, self.adapter.layout.taps[point]))
-        self._take(query=call.query, key=call.key, bias=call.bias, scale=call.scale)
+        value = call.value if call.by_rows else None
+        return self._take(query=call.query, key=call.key, value=value, bias=call.bias, scale=call.scale)
 
-    def _take(self, **given: Any) -> None:
+    def _take(self, **given: Any) -> Tensor | None:
         if self.running is None:
-            return
+            return None
         layer = self.adapter.spec.layers[self.running]
         self.seen[layer.name] += 1
         if self.on_attention is not None:
             with full_precision(self.adapter):
-                self.on_attention(Attention(self.running, layer, self.images, **self.attention, **given))
+                attention = Attention(self.running, layer, self.images, **self.attention, **given)
+                self.on_attention(attention)
+                return attention.take_output()
+        return None
 
 
 def ready_to_copy(adapter: Adapter, inputs: Tensor) -> Tensor:

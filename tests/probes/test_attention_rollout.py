@@ -116,11 +116,14 @@ def test_large_layers_are_computed_again_with_the_same_result(
 ) -> None:
     adapter = model(name)
     kept = probe.compute(fold(probe, adapter, [range(2)]))
-    monkeypatch.setattr(attention_rollout, "KEEP_KEYS", 10)
     monkeypatch.setattr("probes.core.attention.BLOCK_BYTES", 4_000)
-    assert probe.queries(adapter.spec, 0) == (0,)
-    again = probe.compute(fold(probe, adapter, [range(2)]))
-    np.testing.assert_allclose(again.rollout, kept.rollout, rtol=1e-6, atol=0)
+    matrix = 4 * adapter.spec.layers[0].queries * adapter.spec.layers[0].keys
+    for layers in (0, 3):
+        monkeypatch.setattr(attention_rollout, "KEEP_BYTES", layers * matrix)
+        asked = [probe.queries(adapter.spec, layer) for layer in range(probe._first(adapter.spec), 12)]
+        assert asked == [slice(None)] * layers + [(0,)] * (len(asked) - layers)
+        again = probe.compute(fold(probe, adapter, [range(2)]))
+        np.testing.assert_allclose(again.rollout, kept.rollout, rtol=1e-6, atol=0)
 
 
 def test_cls_that_joins_late() -> None:

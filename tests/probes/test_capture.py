@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from model_zoo.adapter import Adapter
 from probes.core.attention import Attention
@@ -158,6 +159,51 @@ def test_the_forward_pass_is_untouched(name: str) -> None:
     assert torch.equal(plain, watched)
     assert torch.equal(plain, again)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in adapter.module.modules())
+
+
+class Fused(TorchFunctionMode):
+    """Counts the calls of the fused kernel."""
+
+    count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.nn.functional.scaled_dot_product_attention
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_where_all_rows_are_asked_for_they_make_the_output(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probes.core.capture.room", lambda device: (4_000, 0))
+    adapter = peaked(name)
+    x = inputs(adapter, noise(2))
+    windows = sum(layer.kind == "window" for layer in adapter.spec.layers)
+    with torch.inference_mode():
+        with Fused() as plainly:
+            plain = adapter.module(x)
+        for take, left in (
+            (lambda seen: [None for _ in seen.blocks()], windows),
+            (lambda seen: next(seen.blocks()), len(adapter.spec.layers)),
+        ):
+            with Fused() as fused:
+                watched = forward(adapter, x, range(2), on_attention=take)
+            assert fused.count == min(left, plainly.count)
+            torch.testing.assert_close(watched, plain, rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_and_low_precision_keep_the_fused_kernel() -> None:
+    adapter = Adapter(timm.create_model("test_vit"))
+    x = torch.randn(2, 3, 160, 160)
+    layers = len(adapter.spec.layers)
+    with Fused() as fused, torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        forward(adapter, x, range(2), on_attention=lambda seen: [None for _ in seen.blocks()])
+    assert fused.count == layers
+    with Fused() as fused:
+        logits = forward(adapter, x.requires_grad_(), range(2), on_attention=lambda a: [None for _ in a.blocks()])
+    assert fused.count == layers
+    assert logits.requires_grad
+    with Fused() as fused, torch.no_grad():
+        forward(adapter, x, range(2), on_attention=lambda seen: [None for _ in seen.blocks()])
+    assert fused.count == 0
 
 
 def test_hooks_are_gone_after_an_exception() -> None:
