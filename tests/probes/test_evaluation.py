@@ -22,6 +22,7 @@ from model_zoo.scenes import Scenes
 from model_zoo.training.config import TrainConfig
 from model_zoo.training.outline import head_iou
 from model_zoo.training.recipes import RECIPES
+from probes.core.evaluation import cards
 from probes.core.evaluation.classes import read_labels
 from probes.core.evaluation.images import Settings, evaluate_images
 from probes.core.evaluation.scenes import _scenes, evaluate_scenes
@@ -126,6 +127,10 @@ def test_labels_come_from_a_table_or_the_folders(tmp_path):
         (["--model", "no-such-model", "--images", "scenes:4"], "no-such-model"),
         (["--model", "timm:scenes_vit@random:0", "--images", "scenes:4", "--labels", "x.csv"], "leave out --labels"),
         (["--model", "timm:scenes_vit@random:0", "--images", "{pictures}", "--finetune"], "scenes:N, or leave out"),
+        (["--model", "timm:scenes_vit@random:0"], "--images is missing"),
+        (["--images", "{pictures}"], "--model is missing"),
+        (["--images", "scenes:x"], "--model is missing"),
+        (["--images", "scenes:4", "--out", "{pictures}/a.json"], "--out belongs to one model"),
     ],
 )
 def test_bad_arguments_are_one_line_and_exit_code_2(arguments, said, capsys, tmp_path):
@@ -134,6 +139,24 @@ def test_bad_arguments_are_one_line_and_exit_code_2(arguments, said, capsys, tmp
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_without_a_model_every_figure_of_every_card_stands_beside_its_own(monkeypatch, capsys):
+    monkeypatch.setattr(cards, "shipped", lambda: ["scenes-resnet"])
+    assert main(["evaluate", "--images", "scenes:60"]) == 0
+    title, *lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert title == ["model", "figure", "card", "now"]
+    card = CATALOG["scenes-resnet"].card()["figures"]
+    rows = {name: (said, now) for _, name, said, now in lines}
+    assert list(rows) == list(card)
+    assert rows["features"] == (card["features"],) * 2
+    assert rows["n"] == ("2000", "60")
+    assert float(rows["linear"][0]) == pytest.approx(card["linear"], abs=1e-4)
+    assert float(rows["linear"][1]) > 0.9
+
+
+def test_all_shipped_models_have_a_card():
+    assert cards.shipped() == [key for key, entry in CATALOG.items() if entry.weights == "shipped"]
 
 
 def test_scenes_reach_the_model_as_its_own_transform_brings_them():

@@ -18,6 +18,7 @@ from model_zoo.labels import LabelError
 from model_zoo.reference import ModelError, parse
 from model_zoo.reported import REPORTED, Reported
 from probes.core import unreadable
+from probes.core.evaluation import cards
 from probes.core.evaluation.classes import read_labels
 from probes.core.evaluation.images import FIGURES, Labelled, ResumeError, Settings, evaluate_images
 from probes.core.evaluation.scenes import evaluate_scenes
@@ -29,13 +30,14 @@ from probes.core.runs.progress import Progress
 
 FORMAT = "evaluation 1"
 FILE = "figures.json"
+MOST_SCENES = 1_000_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of ``evaluate``."""
     add = parser.add_argument
-    add("--model", required=True, help="a catalog key, timm:NAME, timm:NAME@random:SEED or @FILE")
-    add("--images", required=True, help="scenes:N, or a folder of images")
+    add("--model", help="a catalog key, timm:NAME, timm:NAME@random:SEED or @FILE; all shipped without it")
+    add("--images", help="scenes:N, or a folder of images")
     add("--labels", type=Path, metavar="FILE", help="lines image,class; otherwise folders name the classes")
     add("--classes", type=Path, metavar="FILE", help="what each output of the classifier is called, a line each")
     add(
@@ -66,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     """Prints the figures; 2 and one sentence on stderr for bad input, 130 when interrupted."""
     progress = Progress()
     try:
+        if args.model is None:
+            return _cards(args)
         figures = _evaluate(args, progress)
     except (ImageError, LabelError, ModelError, OutputError, ResumeError, WorkerError) as error:
         progress.end()
@@ -87,8 +91,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _cards(args: argparse.Namespace) -> int:
+    """Prints every figure of every card, and what it is now."""
+    name, _, count = (args.images or "scenes:").partition(":")
+    if name != "scenes" or not (count == "" or (count.isascii() and count.isdigit() and 0 < int(count) <= MOST_SCENES)):
+        raise ModelError(f"--model is missing: {args.images} would be measured. Shipped models take scenes:N alone.")
+    given = [name for name in ("labels", "classes", "bank", "figures", "features", "out") if getattr(args, name)]
+    if given:
+        raise ModelError(f"--{given[0]} belongs to one model: name it with --model.")
+    if not args.json:
+        print(cards.line("model", "figure", "card", "now"), flush=True)
+    everything = []
+    for found in cards.measured(cards.shipped(), int(count) if count else None, args.device):
+        everything.append(found)
+        if not args.json:
+            print(cards.table(found), flush=True)
+    if args.json:
+        print(json.dumps(everything, indent=1))
+    return 0
+
+
 def _evaluate(args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """The figures, and what they are."""
+    if args.images is None:
+        raise ImageError("--images is missing: give scenes:N or a folder of images.")
     on_scenes = args.images.startswith("scenes:")
     _check(args, on_scenes)
     found = sources([args.images])
