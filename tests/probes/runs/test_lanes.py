@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-import xarray as xr
 
 import probes
 from model_zoo.adapter import Adapter
@@ -48,26 +47,6 @@ def test_a_run_that_was_broken_off_goes_on(
     broken_off(words, monkeypatch)
     assert main([*words, "--resume"]) == 0
     assert kills.same(tmp_path / "out.zarr", unbroken)
-
-
-@pytest.mark.usefixtures("two_lanes")
-def test_where_memory_runs_out_no_image_counts_twice(
-    images: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken, take = [], Fold.take
-
-    def short(self: Fold, batch) -> None:
-        take(self, batch)
-        taken.append(len(batch.images))
-        if len(batch.images) > 4 and len(taken) > 5:
-            torch.empty(2**60)
-
-    monkeypatch.setattr(Fold, "take", short)
-    assert main(kills.arguments(images, tmp_path / "out.zarr")) == 0
-    assert {16, 8, 4} <= {*taken}
-    for name, dataset in kills.groups(tmp_path / "out.zarr"):
-        expected = xr.open_zarr(unbroken, group=name).load()
-        xr.testing.assert_allclose(dataset, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("two_lanes")

@@ -282,13 +282,17 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     assert peaks[400] < 1.1 * peaks[50]
 
 
+@pytest.mark.parametrize("side_by_side", [1, 2])
 def test_running_out_of_memory_halves_the_batch_and_counts_no_image_twice(
-    images: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    side_by_side: int, images: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The allocator's own error, from a real request for more than there is, in the middle of the second shard."""
     import torch
 
     from probes.core.runner import Fold
+    from probes.core.runs import engine
+
+    monkeypatch.setattr(engine, "lanes", lambda *asked: side_by_side)
 
     taken, take = [], Fold.take
 
