@@ -50,6 +50,7 @@ def page(context):
     page.set_viewport_size({"width": 1440, "height": 900})
     yield page
     page.close()
+    context.clear_permissions()  # what is granted to an address forbids all else there
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import TimeoutError, expect
+from playwright.sync_api import expect
 
 from probes.core.video.drawing import BAR, GAP, LABEL
 from probes.core.video.framing import framing, sheet
@@ -27,31 +27,15 @@ LIVE = "() => streams.flatMap((stream) => stream.getTracks()).map((track) => `${
 
 
 @pytest.fixture
-def camera(page):
-    """The browser's own test picture, lent to every page of this test."""
-    page.context.grant_permissions(["camera"])
+def camera(page, server):
+    """The browser's own test picture, lent to the pages of this test."""
+    page.context.grant_permissions(["camera"], origin=server)
     page.add_init_script(CAMERA)
-    yield
-    page.context.clear_permissions()
 
 
 def press(page, name):
     """Press a button with the keyboard."""
     page.get_by_role("button", name=name, exact=True).press("Enter", timeout=PATIENCE)
-
-
-def turn_camera_on(page):
-    """Ask for the camera as a person does: once more where a busy machine has not answered after a while."""
-    ask, record = (page.get_by_role("button", name=name) for name in ("Turn the camera on", "Start recording"))
-    ask.or_(record).wait_for(timeout=PATIENCE)
-    for _ in range(8):
-        if ask.is_visible():
-            ask.press("Enter")
-        try:
-            return record.wait_for(timeout=30_000)
-        except TimeoutError:
-            said = page.locator(".recorder .said").inner_text()
-    pytest.fail(f"the camera was asked for eight times in four minutes, and the page says: {said!r}")
 
 
 def upload(page, settled, path):
@@ -95,7 +79,8 @@ def test_a_clip_from_the_camera_becomes_a_film_that_plays(visit, settled, page, 
     page = visit("/video?model=timm:test_vit@random:0&film_stride=3&film_side=112")
     settled(page)
     press(page, "Add a clip")
-    turn_camera_on(page)
+    press(page, "Turn the camera on")
+    page.get_by_role("button", name="Start recording").wait_for(timeout=PATIENCE)
     assert page.evaluate(LIVE) == ["video live"]
     seen = page.get_by_label("What the camera sees").element_handle()
     page.wait_for_function("(seen) => !seen.paused && seen.srcObject !== null", arg=seen, timeout=PATIENCE)
@@ -121,7 +106,7 @@ def test_a_clip_from_the_camera_becomes_a_film_that_plays(visit, settled, page, 
 def test_the_camera_is_let_go_when_its_place_is_closed(visit, page, camera):
     page = visit("/video?model=timm:test_vit@random:0&film_stride=10&film_side=112")
     page.get_by_role("button", name="Add a clip").click()
-    turn_camera_on(page)
+    press(page, "Turn the camera on")
     press(page, "Start recording")
     page.get_by_text("s of at most 60 s").wait_for()
     page.keyboard.press("Escape")
@@ -134,7 +119,7 @@ def test_a_recording_stops_by_itself_and_is_not_sent_when_it_is_too_large(visit,
     page.add_init_script(LARGE)
     page = visit("/video?model=timm:test_vit@random:0&film_stride=10&film_side=112")
     page.get_by_role("button", name="Add a clip").click()
-    turn_camera_on(page)
+    press(page, "Turn the camera on")
     press(page, "Start recording")
     page.evaluate("() => { const now = performance.now(); performance.now = () => now + 60_000; }")
     expect(page.get_by_text("The recording takes 101 MB, and at most 100 MB are taken")).to_be_visible(timeout=PATIENCE)
