@@ -44,7 +44,7 @@ VIEWS = (
     View("comparison-phone", "/", width=390, height=844),
     View("zoo", "/zoo"),
     View("results", "/results?result=objectives"),
-    View("three-questions", "/attention-and-convolution", height=1250),
+    View("three-questions", "/attention-and-convolution", height=1040),
     View("video", "/video?film_stride=10&film_side=112"),
 )
 RUN = (
