@@ -339,7 +339,8 @@ class AttentionCall(NamedTuple):
         On a GPU, in low precision and for gradients the fused kernel does better.
         """
         plain = self.query.dtype == self.value.dtype and self.value.dtype in (torch.float32, torch.float64)
-        return plain and self.value.device.type == "cpu" and not self.value.requires_grad and self.dropout == 0
+        learning = any(one is not None and one.requires_grad for one in (self.query, self.key, self.value, self.bias))
+        return plain and self.value.device.type == "cpu" and not learning and self.dropout == 0
 
 
 def read_call(

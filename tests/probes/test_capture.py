@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from model_zoo.adapter import Adapter
-from probes.core.attention import Attention
+from probes.core.attention import Attention, read_call
 from probes.core.capture import Tokens, forward
 from tests.probes.families import FAMILIES, QUICK, inputs, noise, peaked
 
@@ -204,6 +204,13 @@ def test_gradients_and_low_precision_keep_the_fused_kernel() -> None:
     with Fused() as fused, torch.no_grad():
         forward(adapter, x, range(2), on_attention=lambda seen: [None for _ in seen.blocks()])
     assert fused.count == 0
+
+
+def test_a_gradient_of_any_part_keeps_the_fused_kernel() -> None:
+    parts = {name: torch.zeros(1, 1, 2, 4) for name in ("query", "key", "value")} | {"attn_mask": torch.zeros(2, 2)}
+    assert read_call(**parts).by_rows
+    for name, part in parts.items():
+        assert not read_call(**{**parts, name: part.clone().requires_grad_()}).by_rows, name
 
 
 def test_hooks_are_gone_after_an_exception() -> None:
