@@ -127,18 +127,23 @@ def states(outcome: Outcome, probe: str) -> None:
         st.skeleton(height=360)
 
 
-def csv(numbers: Mapping[str, xr.Dataset] | pd.DataFrame) -> str:
-    """Numbers as CSV: a table as it is; datasets with a column for the model, every dimension and every variable.
+def lines(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """Datasets as one table with a column for the model, every dimension and every variable.
 
-    Datasets count from 0; in the file layers, heads, rows, columns and ranks count from 1, as on the screen.
+    Datasets count from 0; in the table layers, heads, rows, columns and ranks count from 1, as on the screen.
     """
-    if not isinstance(numbers, pd.DataFrame):
-        tables = [dataset.to_dataframe().reset_index().assign(model=name) for name, dataset in numbers.items()]
-        numbers = pd.concat(tables, ignore_index=True).rename(columns=PLACES)
-        numbers.insert(0, "model", numbers.pop("model"))
-        for name in COUNTED & set(numbers):
-            numbers[name] = numbers[name].where(numbers[name] < 0, numbers[name] + 1)
-    text: str = numbers.to_csv(index=False, float_format="%.8g")
+    tables = [dataset.to_dataframe().reset_index().assign(model=name) for name, dataset in datasets.items()]
+    whole = pd.concat(tables, ignore_index=True).rename(columns=PLACES)
+    whole.insert(0, "model", whole.pop("model"))
+    for name in COUNTED & set(whole):
+        whole[name] = whole[name].where(whole[name] < 0, whole[name] + 1)
+    return whole
+
+
+def csv(numbers: Mapping[str, xr.Dataset] | pd.DataFrame) -> str:
+    """Numbers as CSV: a table as it is, datasets as `lines` has them."""
+    table = numbers if isinstance(numbers, pd.DataFrame) else lines(numbers)
+    text: str = table.to_csv(index=False, float_format="%.8g")
     return text
 
 

@@ -106,9 +106,9 @@ def test_the_table_holds_every_figure_and_counts_from_one():
         {
             "lesion": lesion_effects.table({"a": TRANSFORMER}),
             "head": numbers.of_heads({"a": np.array([[1, 2, 0.3, 0.4]]), "b": np.zeros((0, 4))}),
-            "loss": numbers.of_planes({"a": plane(0.5, 2.5)}),
+            "loss": numbers.of_datasets({"a": plane(0.5, 2.5)}, "loss"),
             "detail": numbers.of_courses({"a": courses.course(VIT)}),
-            "CKA": numbers.of_squares({("a", "b"): square}),
+            "CKA": numbers.of_datasets({"a and b": square}, "cka", "cka_sd"),
             "variance": numbers.of_courses({}),
         }
     )

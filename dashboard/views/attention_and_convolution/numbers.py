@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboard.draw import frame
 from dashboard.draw.figures.courses import Course
-from dashboard.draw.figures.layer_squares import Squares, title
 
 
 def together(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -21,24 +21,15 @@ def together(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return whole[[*first, *(name for name in whole if name not in first)]].convert_dtypes()
 
 
-def of_planes(planes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """A line for each point of the plane around the weights of every model."""
-    return _all({name: one["loss"].to_dataframe().reset_index() for name, one in planes.items()})
-
-
 def of_heads(marks: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """A line for each head: how far it looks and what changes without it, as `heads.points` gives them."""
     columns = ["layer", "head", "distance", "effect"]
     return _all({name: pd.DataFrame(one, columns=columns).convert_dtypes() for name, one in marks.items()})
 
 
-def of_squares(squares: Squares) -> pd.DataFrame:
-    """A line for each pair of layers, counted from 1."""
-    tables = {}
-    for pair, one in squares.items():
-        lines = one[["cka", "cka_sd"]].to_dataframe()[["cka", "cka_sd"]].reset_index()
-        tables[title(pair)] = lines.assign(layer_a=lines["layer_a"] + 1, layer_b=lines["layer_b"] + 1)
-    return _all(tables)
+def of_datasets(found: Mapping[str, xr.Dataset], *variables: str) -> pd.DataFrame:
+    """A line for each value of some variables, as in every table that is saved."""
+    return frame.lines({name: one[list(variables)] for name, one in found.items()}) if found else pd.DataFrame()
 
 
 def of_courses(found: Mapping[str, Course]) -> pd.DataFrame:

@@ -180,11 +180,13 @@ def _table(question: str, found: Found) -> pd.DataFrame:
     tables = {"lesion": lesion_effects.table(found.lesions)} if found.lesions else {}
     match question:
         case "help":
-            tables |= {"head": numbers.of_heads(found.heads), "loss": numbers.of_planes(found.planes)}
+            tables |= {"head": numbers.of_heads(found.heads), "loss": numbers.of_datasets(found.planes, "loss")}
         case "convolution":
             tables = {"detail": numbers.of_courses(found.detail), "variance": numbers.of_courses(found.variance)}
         case _:
-            tables |= {"detail": numbers.of_courses(found.detail), "CKA": numbers.of_squares(found.squares)}
+            squares = {layer_squares.title(pair): one for pair, one in found.squares.items()}
+            tables |= {"detail": numbers.of_courses(found.detail)}
+            tables |= {"CKA": numbers.of_datasets(squares, "cka", "cka_sd")}
     return numbers.together(tables)
 
 
