@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ NAMES = {
 }
 
 
-def publish(key: str, runs: list[Path], compute: str, notes: str = "", share: float = 1.0) -> dict[str, Any]:
+def publish(
+    key: str, runs: list[Path], compute: str, notes: str = "", share: float = 1.0, whole: int = 0
+) -> dict[str, Any]:
     """Writes ``weights/KEY`` from finished runs and returns what ``card.json`` holds.
 
     Args:
@@ -65,11 +68,14 @@ def publish(key: str, runs: list[Path], compute: str, notes: str = "", share: fl
         notes: what else a reader should know, in sentences.
         share: how far the shipped weights lie on the straight line from where the last run began to where it ended
             (Wortsman et al. 2022, arXiv:2109.01903); 1 is its end.
+        whole: how many of the first blocks, with the embedding before them, are the end's all the same.
     """
     entry = CATALOG[key]
     configs = [TrainConfig.from_json(json.loads((run / "config.json").read_text(encoding="utf-8"))) for run in runs]
     entry.folder.mkdir(parents=True, exist_ok=True)
-    save_file(_between(Path(configs[-1].init), runs[-1] / WEIGHTS, share), entry.folder / WEIGHTS, {"format": "pt"})
+    last = load_file(runs[-1] / WEIGHTS)
+    shipped = between(load_file(configs[-1].init), last, share, whole) if share < 1 else last
+    save_file(shipped, entry.folder / WEIGHTS, {"format": "pt"})
     (entry.folder / DECODER).unlink(missing_ok=True)
     if (runs[-1] / DECODER).is_file():
         shutil.copyfile(runs[-1] / DECODER, entry.folder / DECODER)
@@ -103,6 +109,7 @@ def publish(key: str, runs: list[Path], compute: str, notes: str = "", share: fl
         "compute": compute,
         "notes": notes,
         "share": share,
+        "whole": whole,
         "evaluation": f"python -m model_zoo evaluate --model {key} --images scenes:{HELD_OUT}",
         "bank_seed": PROBE_BANK_SEED,
         "figures": _without_none(figures),
@@ -115,13 +122,24 @@ def publish(key: str, runs: list[Path], compute: str, notes: str = "", share: fl
     return card
 
 
-def _between(start: Path, end: Path, share: float) -> dict[str, Tensor]:
-    r"""Weights :math:`(1 - s)\theta_0 + s\theta_1` between a run's start and its end, in the types of its end."""
-    last = load_file(end)
-    if share == 1:
-        return last
-    first = load_file(start)
-    return {name: torch.lerp(first[name].float(), end.float(), share).to(end.dtype) for name, end in last.items()}
+def between(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float, whole: int) -> dict[str, Tensor]:
+    r"""Weights :math:`(1 - s)\theta_0 + s\theta_1` between a run's start and its end, in the types of its end.
+
+    Args:
+        start: state dictionary of a network.
+        end: another of the same network.
+        share: s.
+        whole: of so many first blocks, and of what lies before the first of them, the end's weights; 0 for none.
+    """
+    mixed = {name: torch.lerp(start[name].float(), value.float(), share) for name, value in end.items()}
+    taken = {name for name in end if whole and not _is_behind(name, whole)}
+    return {name: value if name in taken else mixed[name].to(value.dtype) for name, value in end.items()}
+
+
+def _is_behind(name: str, blocks: int) -> bool:
+    """Whether a transformer's weight lies behind its first blocks."""
+    kind, _, rest = name.partition(".")
+    return kind in ("norm", "fc_norm", "head") or (kind == "blocks" and int(rest.partition(".")[0]) >= blocks)
 
 
 def _command(run: Path, config: TrainConfig) -> str:
@@ -186,7 +204,12 @@ def _readme(card: dict[str, Any], configs: list[TrainConfig]) -> str:
             *(
                 [
                     f"- The weights lie at {card['share']:g} of the straight line from the last run's start to its end "
-                    "(Wortsman et al. 2022, arXiv:2109.01903)."
+                    "(Wortsman et al. 2022, arXiv:2109.01903)"
+                    + (
+                        f", those of the embedding and the first {card['whole']} blocks at its end."
+                        if card["whole"]
+                        else "."
+                    )
                 ]
                 if card["share"] != 1
                 else []
@@ -233,6 +256,8 @@ if __name__ == "__main__":
     parser.add_argument("--compute", required=True)
     parser.add_argument("--notes", default="")
     parser.add_argument("--share", type=float, default=1.0, help="of the way from the last run's start to its end")
+    parser.add_argument("--whole", type=int, default=0, help="of so many first blocks, the last run's end")
     given = parser.parse_args()
-    print(json.dumps(publish(given.key, given.runs, given.compute, given.notes, given.share)["figures"], indent=1))
+    card = publish(given.key, given.runs, given.compute, given.notes, given.share, given.whole)
+    print(json.dumps(card["figures"], indent=1))
     sys.exit(0)

@@ -25,7 +25,8 @@ from model_zoo.training.config import Stage, TrainConfig, stages_taken, steps_ta
 from model_zoo.training.data import open_source
 from model_zoo.training.dino import koleo, sinkhorn
 from model_zoo.training.finetune import fine_tuned
-from model_zoo.training.loop import build_objective, train
+from model_zoo.training.loop import build_objective, build_student, train
+from model_zoo.training.publish import between
 from model_zoo.training.recipes import RECIPES
 
 TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 24}
@@ -432,6 +433,21 @@ def test_attention_is_dropped_in_the_last_block_of_the_student_alone():
     one, other = objective.train().student(images), objective.student(images)
     assert not torch.allclose(one, other)
     assert torch.allclose(objective.eval().student(images), objective.teacher(images), atol=1e-6)
+
+
+def test_weights_between_start_and_end_can_take_the_first_blocks_whole():
+    start = build_student(tiny("dino", positions="sincos"), 10).state_dict()
+    end = {name: value.half() for name, value in build_student(tiny("dino", seed=1), 10).state_dict().items()}
+    mixed = between(start, end, 0.25, 0)
+    for name, value in mixed.items():
+        assert value.dtype == torch.float16
+        torch.testing.assert_close(value.float(), 0.75 * start[name] + 0.25 * end[name].float(), atol=1e-3, rtol=0)
+    first = between(start, end, 0.25, 1)
+    early = {name for name in end if not name.startswith(("blocks.1.", "norm."))}
+    assert {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} < early
+    for name, value in first.items():
+        assert torch.equal(value, end[name] if name in early else mixed[name]), name
+    assert not torch.equal(first["pos_embed"], mixed["pos_embed"])
 
 
 def test_runs_without_labels_report_how_well_heads_outline_objects():
