@@ -129,7 +129,9 @@ def test_labels_come_from_a_table_or_the_folders(tmp_path):
         (["--model", "timm:scenes_vit@random:0", "--images", "{pictures}", "--finetune"], "scenes:N, or leave out"),
         (["--model", "timm:scenes_vit@random:0"], "--images is missing"),
         (["--images", "{pictures}"], "--model is missing"),
-        (["--images", "scenes:x"], "--model is missing"),
+        (["--images", "scenes:x"], "'scenes:x' is not understood"),
+        (["--finetune"], "--finetune belongs to one model"),
+        (["--batch-size", "10"], "--batch-size belongs to one model"),
         (["--images", "scenes:4", "--out", "{pictures}/a.json"], "--out belongs to one model"),
     ],
 )

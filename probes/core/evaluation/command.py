@@ -30,7 +30,8 @@ from probes.core.runs.progress import Progress
 
 FORMAT = "evaluation 1"
 FILE = "figures.json"
-MOST_SCENES = 1_000_000
+OF_ONE_MODEL = dict.fromkeys(("labels", "classes", "bank", "figures", "features", "batch_size", "workers", "out"))
+OF_ONE_MODEL |= {"neighbours": K, "finetune": False, "strict": False, "resume": False}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -93,16 +94,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _cards(args: argparse.Namespace) -> int:
     """Prints every figure of every card, and what it is now."""
-    name, _, count = (args.images or "scenes:").partition(":")
-    if name != "scenes" or not (count == "" or (count.isascii() and count.isdigit() and 0 < int(count) <= MOST_SCENES)):
+    if args.images and not args.images.startswith("scenes:"):
         raise ModelError(f"--model is missing: {args.images} would be measured. Shipped models take scenes:N alone.")
-    given = [name for name in ("labels", "classes", "bank", "figures", "features", "out") if getattr(args, name)]
+    given = [name for name, left_out in OF_ONE_MODEL.items() if getattr(args, name) != left_out]
     if given:
-        raise ModelError(f"--{given[0]} belongs to one model: name it with --model.")
+        raise ModelError(f"--{given[0].replace('_', '-')} belongs to one model: name it with --model.")
+    count = len(sources([args.images])) if args.images else None
     if not args.json:
         print(cards.line("model", "figure", "card", "now"), flush=True)
     everything = []
-    for found in cards.measured(cards.shipped(), int(count) if count else None, args.device):
+    for found in cards.measured(cards.shipped(), count, args.device):
         everything.append(found)
         if not args.json:
             print(cards.table(found), flush=True)
