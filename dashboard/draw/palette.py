@@ -19,18 +19,20 @@ def css_gradient(*, signed: bool = False, flat: bool = True) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number with at most ``digits`` significant digits, as a person would write it."""
+    """A number with at most ``digits`` significant digits, as a person would write it, with a true minus."""
     if not np.isfinite(value):
         return "–"
     if value == 0:
         return "0"
     rounded = float(f"{value:.{digits}g}")
     if abs(rounded) >= 10**digits:
-        return f"{rounded:,.0f}".replace(",", "\u202f")
-    if abs(rounded) >= 1e-4:
-        return f"{rounded:.10f}".rstrip("0").rstrip(".")
-    mantissa, exponent = f"{rounded:.{digits - 1}e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}·10^{int(exponent)}"
+        text = f"{rounded:,.0f}".replace(",", "\u202f")
+    elif abs(rounded) >= 1e-4:
+        text = f"{rounded:.10f}".rstrip("0").rstrip(".")
+    else:
+        mantissa, exponent = f"{rounded:.{digits - 1}e}".split("e")
+        text = f"{mantissa.rstrip('0').rstrip('.')}·10^{int(exponent)}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def megabytes(size: float) -> str:

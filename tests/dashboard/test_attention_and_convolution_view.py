@@ -50,7 +50,7 @@ def test_the_loss_near_the_weights_is_a_mean_over_a_disc():
 
 def test_what_helps_is_told_in_numbers_beside_the_papers_answer():
     said = answers.helps({"ViT": TRANSFORMER, "CNN": CONVOLUTIONS}, {"ViT": plane(0.1, 0.3)}, {})
-    assert "**ViT** attention -20, MLP -40; **CNN** convolution -20." in said
+    assert "**ViT** attention −20, MLP −40; **CNN** convolution −20." in said
     assert "Loss at the weights → its mean within 0.4 lengths of them, nats: **ViT** 0.2 → 0.2." in said
     assert said.startswith("- **Park & Kim 2022**")
     assert "*Not shown*" in said
@@ -77,8 +77,8 @@ def test_of_a_hybrid_every_part_is_told_in_order():
     square = xr.Dataset({"cka": (("layer_a", "layer_b"), [[0.2, 0.9], [0.4, 0.6]])})
     said = answers.together({"H": HYBRID, "ViT": TRANSFORMER}, detail, {("H", "ViT"): square})
     assert "**H** 100.0%, **ViT** 90.0%" in said
-    assert "convolution 1: -50, attention 2: -10, MLP 2: 5." in said
-    assert "convolution 1: 1, attention 2: -0.5, MLP 2: 0.1." in said
+    assert "convolution 1: −50, attention 2: −10, MLP 2: 5." in said
+    assert "convolution 1: 1, attention 2: −0.5, MLP 2: 0.1." in said
     assert "CKA of **H** and **ViT**: at most 0.9, of their last layers 0.6." in said
     assert "choose a hybrid" in answers.together({"ViT": TRANSFORMER}, {}, {})
 

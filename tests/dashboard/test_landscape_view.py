@@ -80,7 +80,7 @@ def test_the_density_is_one_whole_and_leading_eigenvalues_are_marked():
     assert figure.layout.yaxis.type == "log"
     said = spectra.reading({"A": spectrum(9)})
     assert "largest 10 ± 1.41 over 2 mini-batches" in said
-    assert "smallest -1; 1.20 million weights" in said
+    assert "smallest −1; 1.20 million weights" in said
 
 
 def test_the_page_asks_for_one_of_the_two():

@@ -144,8 +144,8 @@ def test_no_map_no_sentence():
         (12345.6, "12\u202f300"),
         (0.05, "0.05"),
         (float("nan"), "–"),
-        (1e-7, "1·10^-7"),
-        (-0.5, "-0.5"),
+        (1e-7, "1·10^−7"),
+        (-0.5, "−0.5"),
     ],
 )
 def test_numbers_have_at_most_three_digits(value, text):

@@ -201,7 +201,7 @@ def test_the_sanity_figure_and_sentence() -> None:
     said = correlations.reading({"m": dataset}, "mean")
     first = stages[int(np.flatnonzero(correlation[0] < 0.5)[0])]
     assert f"falls below 0.5 once {first} is random" in said
-    assert "-0.1 with everything random" in said
+    assert "−0.1 with everything random" in said
 
 
 def test_the_curves_stand_beside_random_orders() -> None:

@@ -84,7 +84,7 @@ def reading(datasets: Mapping[str, xr.Dataset], missing: Sequence[str]) -> str:
 
 def _value(variable: str, value: float) -> str:
     if variable == "accuracy_change":
-        return f"{number(100 * value, 2)} points".replace("-", "\u2212")
+        return f"{number(100 * value, 2)} points"
     return f"{percent(value)} of the answers stay" if variable == "kept" else f"cosine {number(value, 2)}"
 
 
