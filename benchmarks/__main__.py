@@ -24,6 +24,7 @@ from model_zoo.adapter import Adapter
 MODELS = {"S/16": ("vit_small_patch16_224", 224, 8), "B/16": ("vit_base_patch16_224", 224, 8)}
 MODELS |= {"S/16, 32 images": ("vit_small_patch16_224", 224, 32), "S/8 at 480 px": ("vit_small_patch8_224", 480, 1)}
 ONLY = {"S/16, 32 images": ("maps", "distance"), "S/8 at 480 px": ("maps", "distance", "rollout")}
+ONLY |= {"B/16": ("maps", "distance", "rollout", "token-grad-cam")}  # integrated gradients alone would take 20 minutes
 SECONDS = 900
 
 
