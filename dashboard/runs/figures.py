@@ -151,7 +151,8 @@ def _picture(quantity: Quantity, mean: xr.DataArray, plane: tuple[str, str], sca
     quiet |= {"visible": False} if quantity.paint else {"nticks": 8}
     figure.update_xaxes(title=word(across), **quiet)
     place = {"scaleanchor": "x", "constraintoward": "top"} if square else {}
-    figure.update_yaxes(title=word(down), autorange="reversed", **place, **quiet)
+    upward = word(down) == "layer"  # as CKA's own squares: the first layer below
+    figure.update_yaxes(title=word(down), autorange=True if upward else "reversed", **place, **quiet)
     return figure.update_layout(height=380 if square else 240, margin={"t": 8}, plot_bgcolor="rgba(0,0,0,0)")
 
 

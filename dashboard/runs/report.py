@@ -242,7 +242,7 @@ def _marked(text: str) -> str:
 
 def _bar(scale: Scale) -> str:
     gradient = palette.css_gradient(signed=scale.signed)
-    ends = palette.number(scale.low), f"{palette.number(scale.high)} {scale.units}"
+    ends = palette.number(scale.low), f"{palette.number(scale.high)} {scale.units}".rstrip()
     return (
         f'<div class="bar"><span>{escape(ends[0])}</span><i style="background:{gradient}"></i>'
         f"<span>{escape(ends[1])}; one scale for all pictures above</span></div>"

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from streamlit.testing.v1 import AppTest
 
 from dashboard.runs import drawing, quantities, run
@@ -105,6 +106,22 @@ def test_the_pages_own_charts_are_drawn_of_what_is_stored(opened):
     assert at.selectbox(key="quantity").value == drawing.BY_PAGE
     at = opened(result="six", probe="Token norms")
     assert "longest patch" in charts(at)[0]["data"][0]["name"]
+
+
+def test_layers_rise_in_every_square_as_in_the_pages_own(opened, folder):
+    copy = folder / "spread.zarr"
+    shutil.copytree(folder / "six.zarr", copy)
+    try:
+        for name in ("a", "b", "a+b"):  # six images make one minibatch, whose deviation nobody knows
+            kept = zarr.open_array(copy / "cka" / name / "cka_sd", mode="a")
+            kept[:] = np.linspace(0, 0.5, kept.size).reshape(kept.shape)
+        at = opened(result="spread", probe="CKA")
+        at.selectbox(key="quantity").select("CKA standard deviation").run()
+        assert [chart["layout"]["yaxis"]["autorange"] for chart in charts(at)] == [True] * 3
+        bar = next(text for text in (one.proto.body for one in at.get("html")) if "one scale for all" in text)
+        assert "0.5; one scale for all" in bar
+    finally:
+        shutil.rmtree(copy)
 
 
 def test_two_runs_are_in_one_chart_with_their_differences(opened, folder):

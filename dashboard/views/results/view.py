@@ -126,7 +126,7 @@ def _figures(found: Drawing, source: Source) -> None:
         with place:
             frame.chart(found.figures[name], key=f"stored-{number}", alt=f"{alt}, {name}")
     if found.scale:
-        ends = palette.number(found.scale.low), f"{palette.number(found.scale.high)} {found.scale.units}"
+        ends = palette.number(found.scale.low), f"{palette.number(found.scale.high)} {found.scale.units}".rstrip()
         model_columns.bar(ends[0], f"{ends[1]}; one scale for all", signed=found.scale.signed)
 
 
