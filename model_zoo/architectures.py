@@ -51,6 +51,7 @@ def _cfg(**kwargs: Any) -> dict[str, Any]:
 default_cfgs = generate_default_cfgs(
     {
         "scenes_vit": _cfg(),
+        "scenes_vit_reg4": _cfg(),
         "scenes_deit_distilled": _cfg(classifier=("head", "head_dist")),
         "digits_vit": _cfg(num_classes=10, label_names=tuple("0123456789"), input_size=(3, 16, 16)),
         "scenes_resnet": _cfg(first_conv="conv1.0", classifier="fc", pool_size=(4, 4), fixed_input_size=False),
@@ -63,6 +64,13 @@ default_cfgs = generate_default_cfgs(
 def scenes_vit(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
     """Plain vision transformer with a class token; ``num_classes=0`` is the encoder of DINO and MAE."""
     return build_model_with_cfg(VisionTransformer, "scenes_vit", pretrained, **{**_TRANSFORMER, **kwargs})
+
+
+@register_model
+def scenes_vit_reg4(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
+    """The same with four registers behind the class token (Darcet et al. 2024, arXiv:2309.16588)."""
+    arguments = {**_TRANSFORMER, "reg_tokens": 4, **kwargs}
+    return build_model_with_cfg(VisionTransformer, "scenes_vit_reg4", pretrained, **arguments)
 
 
 @register_model

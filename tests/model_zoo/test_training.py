@@ -450,6 +450,21 @@ def test_weights_between_start_and_end_can_take_the_first_blocks_whole():
     assert not torch.equal(first["pos_embed"], mixed["pos_embed"])
 
 
+@pytest.mark.parametrize("objective", ["supervised", "dino", "mae"])
+def test_a_network_with_registers_is_trained_watched_and_read_back(objective, tmp_path):
+    stages = (Stage(32, 32, drop=0.5),)
+    config = TrainConfig(objective, "scenes_vit_reg4", stages, batch_size=16, positions="near", arguments=TINY)
+    *_, last = train(config, tmp_path, validate_every=10**9)
+    if objective != "supervised":
+        assert 0 < last.metrics["val_iou"] < 1
+    weights = load_file(tmp_path / "model.safetensors")
+    assert weights["reg_token"].shape == (1, 4, 16)
+    assert weights["pos_embed"].shape == (1, 1 + 4 + 9, 16)
+    again = timm.create_model("scenes_vit_reg4", num_classes=last.model.num_classes, **TINY)
+    again.load_state_dict(weights)
+    assert again.num_prefix_tokens == 5
+
+
 def test_runs_without_labels_report_how_well_heads_outline_objects():
     *_, last = train(tiny("dino"), validate_every=10**9)
     assert {"val_knn_cls", "val_knn_mean", "val_iou"} <= last.metrics.keys()
