@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model_zoo.adapter import ModelSpec
 from model_zoo.layout import AttentionLayer
-from probes.core.attention import AttentionRows, row_dot
+from probes.core.attention import AttentionRows, log_normaliser, row_dot
 from probes.core.base import Probe, layer_coordinates
 from probes.core.moments import Moments, by_layer, images, merge
 
@@ -134,7 +134,7 @@ def _sums(layer: AttentionLayer, seen: AttentionRows, prefix_names: tuple[str, .
         scored, scored_special = (-torch.special.entr(part.clamp_min(0)).sum(-1) for part in (inside, special))
     else:
         scores = seen.scores[:, :, first:]
-        normaliser = scores.amax(-1) - weights.amax(-1).log()
+        normaliser = log_normaliser(weights, scores)
         scored = row_dot(inside, scores[..., prefix:])
         scored_special = (special * scores[..., :prefix]).sum(-1)
     entropy = normaliser - scored - scored_special

@@ -22,6 +22,8 @@ GPU_SHARE = 8
 ALIGNED = 16
 """Keys are padded to a multiple of this, which makes the product with them up to 1.5 times faster."""
 LONG_ROW = 1024
+FEW, LEAST = 16, 1e-20
+"""Keys of a row that are looked at first for a weight of at least this, see `log_normaliser`."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,6 @@ class AttentionRows:
     def ends(self, layer: AttentionLayer) -> bool:
         """Whether the last row of these images is among the rows."""
         return int(self.queries[-1]) + 1 >= layer.queries
-
-    def entropy(self) -> Tensor:
-        """Shannon entropy of every row, nats: (images, heads, q); −Σ A log A, with 0 log 0 = 0."""
-        if self.scores is None:
-            return torch.special.entr(self.weights.clamp_min(0)).sum(-1)
-        log_normaliser = self.scores.amax(-1) - self.weights.amax(-1).log()
-        return log_normaliser - row_dot(self.weights, self.scores)
 
 
 class Attention:
@@ -263,6 +258,19 @@ def row_dot(a: Tensor, b: Tensor) -> Tensor:
     if a.device.type == "cpu" and a.shape[-1] > LONG_ROW:
         return torch.einsum("...k,...k->...", a, b)
     return (a * b).sum(-1)
+
+
+def log_normaliser(weights: Tensor, scores: Tensor) -> Tensor:
+    """Z = log Σ exp s of every row, where A = exp(s − Z): (..., keys) to (...).
+
+    Any key that has some weight tells it, s − log A. Looking for the largest of all reads both once more, so on a CPU
+    the first few keys are asked, if each row has a weight among them that is no rounding error.
+    """
+    if weights.device.type == "cpu":
+        largest = weights[..., :FEW].amax(-1)
+        if bool((largest > LEAST).all()):
+            return scores[..., :FEW].amax(-1) - largest.log()
+    return scores.amax(-1) - weights.amax(-1).log()
 
 
 def room(device: torch.device) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from model_zoo.adapter import Adapter
-from probes.core.attention import Attention, read_call
+from probes.core.attention import FEW, Attention, log_normaliser, read_call
 from probes.core.capture import Tokens, forward
 from tests.probes.families import FAMILIES, QUICK, inputs, noise, peaked
 
@@ -135,17 +135,14 @@ def test_blocks_are_the_rows(name: str, room: tuple[int, int], monkeypatch: pyte
         torch.testing.assert_close(found, whole[index], rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_entropy(name: str) -> None:
-    adapter = peaked(name)
-
-    def take(attention: Attention) -> None:
-        rows = attention.rows(slice(None))
-        direct = -(rows.weights * rows.weights.clamp_min(1e-300).log()).sum(-1)
-        torch.testing.assert_close(rows.entropy(), direct, rtol=1e-8, atol=1e-9)
-
-    with torch.inference_mode():
-        forward(adapter, inputs(adapter, noise(1)), range(1), on_attention=take)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("far", [0.0, 30.0, 60.0, 200.0, float("inf")])
+def test_the_log_normaliser_of_a_row_does_not_depend_on_where_its_weight_lies(far: float, dtype: torch.dtype) -> None:
+    scores = torch.randn(2, 3, 5, 400, dtype=dtype, generator=torch.Generator().manual_seed(0)) * 4
+    scores[0, :, 2, :FEW] -= far  # of one image's third row the keys that are looked at first
+    expected = scores.double().logsumexp(-1)
+    found = log_normaliser(scores.softmax(-1), scores)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-5 if dtype == torch.float32 else 1e-12)
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3", "swin_tiny_patch4_window7_224"])
