@@ -83,7 +83,7 @@ def table(found: list[dict[str, object]]) -> str:
     for row in sorted(found, key=lambda row: (order.index((row["model"], row["work"])), row["ratio"])):
         ratio = f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
         rows.append(
-            f"| {row['model']} | {WORK[str(row['work'])]} | {row['name']} | {ratio} | {row['images']:.1f} "
+            f"| {row['model']} | {WORK[str(row['work'])]} | {row['name']} | {ratio} | {row['images']:#.3g} "
             f"| {row['extra']:.0f} | {row['apart']} |"
         )
     return "\n".join(rows)

@@ -186,6 +186,7 @@ def _arguments(adapter: Adapter) -> dict[str, object]:
         "embed_dim": module.embed_dim,
         "depth": len(module.blocks),
         "num_heads": module.blocks[0].attn.num_heads,
+        "num_classes": module.num_classes,
     }
 
 

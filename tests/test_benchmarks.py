@@ -39,6 +39,8 @@ def test_a_missing_peer_is_a_sentence_below_the_table(monkeypatch: pytest.Monkey
 
 def test_the_table_has_the_fastest_first() -> None:
     row = {"model": "S/16", "work": "maps", "low": 1.0, "high": 9.0, "images": 10.0, "extra": 5.0, "apart": "1e-07"}
-    shown = table([{**row, "name": "slow", "ratio": 3.0}, {**row, "name": "fast", "ratio": 1.1}]).splitlines()
+    slow = {**row, "name": "slow", "ratio": 3.0, "images": 0.0456}
+    shown = table([slow, {**row, "name": "fast", "ratio": 1.1}]).splitlines()
     assert [line.split(" | ")[2] for line in shown[2:]] == ["fast", "slow"]
     assert shown[2].startswith("| S/16 | CLS maps of all layers | fast | 1.10 (1.00 to 9.00) | 10.0 | 5 | 1e-07")
+    assert " | 0.0456 | " in shown[3]
