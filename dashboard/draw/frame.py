@@ -14,6 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboard.compute.asking import Outcome
 from dashboard.draw import components, origin
 from dashboard.state import precision
+from probes.core.runs.export import cell
 
 Maker = Callable[[], str]
 
@@ -143,7 +144,8 @@ def lines(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
 def csv(numbers: Mapping[str, xr.Dataset] | pd.DataFrame) -> str:
     """Numbers as CSV: a table as it is, datasets as `lines` has them."""
     table = numbers if isinstance(numbers, pd.DataFrame) else lines(numbers)
-    text: str = table.to_csv(index=False, float_format="%.8g")
+    texts = {name: column.map(cell) for name, column in table.items() if not pd.api.types.is_numeric_dtype(column)}
+    text: str = table.assign(**texts).rename(columns=cell).to_csv(index=False, float_format="%.8g")
     return text
 
 

@@ -100,7 +100,8 @@ def table(drawing: Drawing) -> pd.DataFrame:
 
 def csv(drawing: Drawing, runs: tuple[Run, ...]) -> str:
     """The numbers of a chart, with what they are of in a comment line."""
-    return f"# {caption(runs, drawing.said)}\n{frame.csv(table(drawing))}"
+    told = caption(runs, drawing.said).replace(",", ";")  # one cell of a spreadsheet
+    return f"# {told}\n{frame.csv(table(drawing))}"
 
 
 def netcdf_bytes(source: Source) -> int:

@@ -69,3 +69,12 @@ def test_a_csv_counts_layers_heads_rows_and_columns_from_one():
     pair = xr.Dataset({"cka": (("layer_a", "layer_b"), np.eye(2))}, coords={"layer_a": [0, 1], "layer_b": [0, 1]})
     lines = pd.read_csv(io.StringIO(frame.csv({"a + b": pair})))
     assert lines[lines["cka"].eq(1)][["layer_a", "layer_b"]].values.tolist() == [[1, 1], [2, 2]]
+
+
+def test_a_name_that_would_be_a_formula_is_a_text_in_a_csv():
+    names = ["=1+1.png", "-1", "+cmd|' /C calc'!A0", "@sum", "a=1.png"]
+    one = xr.Dataset({"value": ("image", np.linspace(-1.5, 1, 5))}, coords={"image_name": ("image", names)})
+    lines = pd.read_csv(io.StringIO(frame.csv({"=a": one})), dtype={"image_name": str})
+    assert lines["image_name"].tolist() == ["'=1+1.png", "-1", "'+cmd|' /C calc'!A0", "'@sum", "a=1.png"]
+    assert set(lines["model"]) == {"'=a"}
+    assert lines["value"].tolist() == one.value.values.tolist()

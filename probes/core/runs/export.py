@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 OF_PATCHES = frozenset({"y", "x"})
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What a cell begins with that a spreadsheet may run as a formula."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,11 +72,12 @@ def to_table(groups: "Mapping[str, xr.Dataset]", target: Path) -> list[str]:
     columns = list(dict.fromkeys(str(dim) for _, _, variable in chosen for dim in _labels(variable)))
     with _beside(target) as building, building.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, ["probe", "model", "variable", "units", *columns, "value"])
-        table.writeheader()
+        table.writerow({name: cell(name) for name in table.fieldnames})
         for group, name, variable in chosen:
             probe, _, label = group.partition("/")
             same = {"probe": probe, "model": label, "variable": name, "units": variable.attrs.get("units", "")}
-            table.writerows(same | row for row in _rows(variable))
+            safe = {kind: cell(text) for kind, text in same.items()}
+            table.writerows(safe | row for row in _rows(variable))
     return left_out
 
 
@@ -91,7 +94,7 @@ def to_folder(groups: "Mapping[str, xr.Dataset]", target: Path) -> None:
 
 def _table(file: TextIO, variable: "xr.DataArray") -> None:
     table = csv.DictWriter(file, [*_labels(variable), "value"])
-    table.writeheader()
+    table.writerow({name: cell(name) for name in table.fieldnames})
     table.writerows(_rows(variable))
 
 
@@ -114,7 +117,7 @@ def _rows(variable: "xr.DataArray") -> Iterator[dict[str, Any]]:
             columns.append((name, axis, list(places[axis]) if coordinate is None else coordinate.values.tolist()))
         values = piece.values
         for place in itertools.product(*map(range, piece.shape)):
-            yield {name: known[place[axis]] for name, axis, known in columns} | {"value": values[place]}
+            yield {name: cell(known[place[axis]]) for name, axis, known in columns} | {"value": values[place]}
 
 
 def to_netcdf(groups: "Mapping[str, xr.Dataset]", target: Path) -> None:
@@ -138,6 +141,17 @@ def _attribute(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
     return value if isinstance(value, (int, float, str)) else json.dumps(value, default=str)
+
+
+def cell(value: Any) -> Any:
+    """What is written into a table: a text that a spreadsheet may run as a formula gets an apostrophe before it."""
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 @contextmanager

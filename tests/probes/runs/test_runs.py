@@ -21,7 +21,7 @@ from model_zoo.images import sources
 from model_zoo.loading import load
 from probes.core.command import main
 from probes.core.runner import run
-from probes.core.runs import folder, manifest, measure, stored
+from probes.core.runs import export, folder, manifest, measure, stored
 from tests.fuzz import kills
 from tests.probes.runs.breaking import COUNT, broken_off
 
@@ -400,6 +400,24 @@ def test_export_as_csv_and_netcdf(unbroken: Path, tmp_path: Path, capsys: pytest
         assert main(["export", str(unbroken), *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert names(tmp_path) == ["all.csv", "all.nc", "tables"]
+
+
+def test_a_name_that_would_be_a_formula_is_a_text_in_an_export(tmp_path: Path) -> None:
+    import pandas as pd
+
+    names = ["=1+1.png", "-2", "@sum.png", "plain.png"]
+    told = xr.Dataset(
+        {"value": ("=dim", np.linspace(-1.5, 1, 4), {"units": "+cmd"})}, coords={"image_name": ("=dim", names)}
+    )
+    assert export.to_table({"probe/=label": told}, tmp_path / "all.csv") == []
+    export.to_folder({"probe/a": told}, tmp_path / "tables")
+    whole = pd.read_csv(tmp_path / "all.csv", dtype=str)
+    for table in (whole, pd.read_csv(tmp_path / "tables" / "probe" / "a" / "value.csv", dtype=str)):
+        assert table["image_name"].tolist() == ["'=1+1.png", "-2", "'@sum.png", "plain.png"]
+        assert table["value"].tolist()[0] == "-1.5"
+        assert "'=dim" in table
+    assert set(whole["model"]) == {"'=label"}
+    assert set(whole["units"]) == {"'+cmd"}
 
 
 def test_killed_at_any_moment_and_resumed_it_is_the_unbroken_run(images: Path, unbroken: Path, tmp_path: Path) -> None:
