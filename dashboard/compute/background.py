@@ -16,6 +16,10 @@ class Stopped(str):
     """One sentence: this visitor stopped it, and it stays stopped until they ask again."""
 
 
+class Failed(str):
+    """One sentence: it failed while this visitor waited, and is tried again when they ask."""
+
+
 class Background(Generic[T]):
     """Finished things by key, least recently used out first, and the jobs that make more.
 
@@ -41,7 +45,7 @@ class Background(Generic[T]):
             return self._kept.get(key)
 
     def fetch(self, key: object, label: str, make: Callable[[Job], T], visitor: str) -> T | Job | str:
-        """The thing, the job that makes it, or why there is none in one sentence; `Stopped` if the visitor chose so.
+        """The thing, the job that makes it, or why there is none in one sentence: `Stopped`, `Failed` or a full queue.
 
         Args:
             key: everything that it depends on.
@@ -64,9 +68,9 @@ class Background(Generic[T]):
                 return Stopped(f"{label} was stopped.")
             if job is not None and self.jobs.join(job, visitor):
                 return job
+            if job is not None and job.error and visitor in job.waiting:
+                return Failed(job.error)
             self._live.pop(key, None)
-            if job is not None and job.error:
-                return job.error
             while len(self._live) > MOST_ENDED and (ended := [k for k, job in self._live.items() if not job.live]):
                 del self._live[ended[0]]
             try:
@@ -81,7 +85,9 @@ class Background(Generic[T]):
             self._kept.pop(key, None)
 
     def again(self, visitor: str) -> None:
-        """Let this visitor ask for what they stopped."""
+        """Let this visitor ask for what they stopped and what failed."""
         with self._lock:
             for job in self._live.values():
                 job.left.discard(visitor)
+                if not job.live:
+                    job.waiting.discard(visitor)

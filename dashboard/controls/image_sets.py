@@ -117,6 +117,7 @@ def _read_uploaded() -> None:
         return
     del st.session_state["set_files"]
     if isinstance(found, str):
+        _READING.again(asking.visitor())
         link.note(found)
         return
     name, notes = found

@@ -73,6 +73,9 @@ def test_a_file_that_is_no_video_is_answered_in_a_sentence(visit, settled, tmp_p
     page = visit(f"/video?{MODELS}&film_stride=10&film_side=112")
     upload(page, settled, tmp_path / "broken.mp4")
     page.get_by_text("broken.mp4 is not a video that can be read here").wait_for(timeout=PATIENCE)
+    expect(page.get_by_text("Make the film tries again.")).to_be_visible()
+    page.get_by_role("button", name="Make the film").click()
+    page.get_by_text("broken.mp4 is not a video that can be read here").wait_for(timeout=PATIENCE)
 
 
 def test_a_clip_from_the_camera_becomes_a_film_that_plays(visit, settled, page, camera):

@@ -10,7 +10,7 @@ import xarray as xr
 from scipy.stats import spearmanr
 
 from dashboard.compute.asking import ModelResult
-from dashboard.compute.background import Background
+from dashboard.compute.background import Background, Failed
 from dashboard.compute.jobs import Cancelled, Job
 from dashboard.controls import choices
 from dashboard.images import gallery, sets
@@ -139,10 +139,23 @@ def test_what_fails_or_is_stopped_says_so_and_can_be_asked_again():
 
     job = kept.fetch("a", "Drawing", fail, "me")
     job.finished.wait(20)
-    assert kept.fetch("a", "Drawing", fail, "me") == "This cannot be drawn."
+    for _ in range(2):  # a page that is drawn again does not try again by itself
+        assert kept.fetch("a", "Drawing", lambda job: 7, "me") == Failed("This cannot be drawn.")
+    kept.again("me")
     again = kept.fetch("a", "Drawing", lambda job: 7, "me")
     again.finished.wait(20)
     assert kept.fetch("a", "Drawing", fail, "me") == 7
+
+
+def test_what_failed_is_tried_again_for_who_did_not_wait_for_it():
+    kept = Background(2**20)
+
+    def fail(job):
+        raise ImageError("This cannot be drawn.")
+
+    kept.fetch("a", "Drawing", fail, "me").finished.wait(20)
+    kept.fetch("a", "Drawing", lambda job: 7, "you").finished.wait(20)
+    assert kept.fetch("a", "Drawing", fail, "you") == kept.fetch("a", "Drawing", fail, "me") == 7
 
 
 def dataset(points, pool="cls"):

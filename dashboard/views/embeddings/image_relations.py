@@ -170,7 +170,7 @@ def fetch_sheet(images: Sequence[str], visitor: str) -> dict[str, Any] | Job | s
 
 
 def sheet_again(visitor: str) -> None:
-    """Let this visitor ask for thumbnails that they stopped."""
+    """Let this visitor ask for thumbnails that they stopped or that failed."""
     _SHEETS.again(visitor)
 
 

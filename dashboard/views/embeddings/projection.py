@@ -47,7 +47,7 @@ def fetch(vectors: np.ndarray, visitor: str, kind: str = "tsne") -> np.ndarray |
 
 
 def again(visitor: str) -> None:
-    """Let this visitor ask for the maps that they stopped."""
+    """Let this visitor ask for the maps that they stopped or that failed."""
     _KEPT.again(visitor)
 
 

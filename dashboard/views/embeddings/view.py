@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask, Outcome
-from dashboard.compute.background import Stopped
+from dashboard.compute.background import Failed, Stopped
 from dashboard.compute.jobs import Job
 from dashboard.controls import choices, image_sets, progress, token_layers
 from dashboard.controls.glossary import meaning
@@ -184,8 +184,10 @@ def draw(found: Sequence[ImageVectors], kind: str, by: str, chosen: ImageSet) ->
         st.caption("A difference needs two models: the grid of the only one is shown.")
     placed = placed_by(kind, found)
     thumbnails = fetch_sheet(chosen.images, asking.visitor())
-    if any(isinstance(value, Stopped) for value in (*placed, thumbnails)):
-        st.button("Compute", key="again", on_click=again, args=(asking.visitor(),))
+    ended = [value for value in (*placed, thumbnails) if isinstance(value, (Stopped, Failed))]
+    if ended:
+        label = "Compute" if all(isinstance(value, Stopped) for value in ended) else "Try again"
+        st.button(label, key="again", on_click=again, args=(asking.visitor(),))
     if isinstance(thumbnails, str):
         st.info(thumbnails, icon=":material/info:")
         return Drawn()
@@ -242,6 +244,6 @@ def of_one_colour(found: Sequence[ImageVectors]) -> str:
 
 
 def again(visitor: str) -> None:
-    """Let what was stopped be asked for again."""
+    """Let what was stopped or failed be asked for again."""
     projection.again(visitor)
     sheet_again(visitor)

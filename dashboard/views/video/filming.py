@@ -150,6 +150,11 @@ def fetch_frame(clip: str, part: Part, place: int, visitor: str) -> str | Job:
     return _frames().fetch((clip, part, place), "A frame", read, visitor)
 
 
+def again_frame(visitor: str) -> None:
+    """Let this visitor ask for a frame that could not be read."""
+    _frames().again(visitor)
+
+
 def animated(mp4: bytes, duration: float, suffix: str) -> bytes:
     """A finished film as GIF or WebP."""
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard.compute import asking
 from dashboard.compute.asking import Ask
+from dashboard.compute.background import Failed
 from dashboard.compute.jobs import Job
 from dashboard.controls import progress
 from dashboard.draw import panels
@@ -30,6 +31,8 @@ def draw(order: Order, made: Made, selection: Selection) -> None:
         return
     if not found.startswith("upload:"):
         st.info(found)
+        if isinstance(found, Failed):
+            st.button("Try again", key="frame-again", on_click=filming.again_frame, args=(asking.visitor(),))
         return
     of_frame = replace(selection, images=(found,))
     outcome, _ = asking.ask([Ask("attention-maps", {"layers": "last"})], of_frame, size="uncropped")

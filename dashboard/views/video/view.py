@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.compute import asking
-from dashboard.compute.background import Stopped
+from dashboard.compute.background import Failed, Stopped
 from dashboard.compute.jobs import Job
 from dashboard.controls import progress
 from dashboard.controls.sidebar import sidebar
@@ -43,6 +43,8 @@ def page() -> None:
         st.fragment(_watch, run_every=POLL)(found)
     elif isinstance(found, str):
         (st.info if isinstance(found, Stopped) else st.error)(str(found))
+        if isinstance(found, Failed):
+            st.caption("**Make the film** tries again.")
     if film is not None:
         _show(film, wanted, selection)
     _footer(film, wanted)
