@@ -22,8 +22,10 @@ TEXTS = ("search",)
 MOST_CHARACTERS = 200
 TOLD = 1.0
 """Seconds after which the browser knows the address that was published: another one is one it went back to. Streamlit's
-own mark of that is lost where another message of the page comes at the same time."""
+own mark of that is lost where another message of the page comes at the same time. Told of another one sooner, `publish`
+leaves the address alone and asks the browser again."""
 _CHOSEN, _SHOWN, _NOTES, _ARRIVED, _PUBLISHED = "chosen", "shown by itself", "notes", "arrived", "published"
+_UNSURE = "address unsure"
 
 
 def begin() -> None:
@@ -33,9 +35,11 @@ def begin() -> None:
     context = get_script_run_ctx()
     if _CHOSEN in state and context is not None:
         page, published, at = state.get(_PUBLISHED, ("", linked, 0.0))
-        elsewhere = page == context.page_script_hash and linked != published and time.monotonic() - at > TOLD
-        if context.is_history_navigation or elsewhere:
+        elsewhere = page == context.page_script_hash and linked != published
+        went_back = context.is_history_navigation or (elsewhere and time.monotonic() - at > TOLD)
+        if went_back:
             state[_CHOSEN] = linked
+        state[_UNSURE] = elsewhere and not went_back
     _take_out_impossible()
     if _CHOSEN not in state:
         state[_CHOSEN] = linked
@@ -85,6 +89,9 @@ def publish() -> None:
     told = {name: tuple(values) for name, values in wanted.items() if values}
     if state.get(_PUBLISHED, ("", {}, 0.0))[:2] != (page, told):
         state[_PUBLISHED] = (page, told, time.monotonic())
+    elif state.get(_UNSURE):  # nothing new was chosen: the browser is behind, or it went back
+        _ask_again()
+        changed = {}
     if changed:
         st.query_params.update(changed)  # at once, as every message is an address of its own; no value takes a name out
     for name, values in st.session_state.pop(_ARRIVED, {}).items():
@@ -94,6 +101,18 @@ def publish() -> None:
         known = isinstance(value, str) and name in st.query_params  # a choice's label; an unknown one is taken out
         if not known and str(value).lower() != ",".join(values).lower():
             note(f"The link's {name[:20]}={','.join(values)[:40]} was not possible here and was reset.")
+
+
+def _ask_again() -> None:
+    """Run again when the browser, by then, says where it is."""
+    drawn: list[bool] = []
+
+    def look() -> None:
+        if drawn:
+            st.rerun()
+        drawn.append(True)
+
+    st.fragment(look, run_every=TOLD)()
 
 
 def get(name: str) -> tuple[str, ...]:

@@ -88,3 +88,36 @@ def test_a_fault_of_the_link_is_told_like_a_fault_of_a_page(part, monkeypatch, c
     assert "a fault of its own (RuntimeError)" in at.error[0].value
     assert "secret detail" not in at.error[0].value
     assert "secret detail" in caplog.text
+
+
+def image(at):
+    """The image in the address."""
+    value = at.query_params["image"]
+    return value if isinstance(value, str) else ",".join(value)
+
+
+def test_another_address_right_after_a_choice_is_left_alone_until_the_browser_was_asked_again(monkeypatch):
+    at = opened("compare")
+    monkeypatch.setattr(link, "TOLD", 3600.0)
+    at.session_state["chosen"] = {**at.session_state["chosen"], "image": ("photo:astronaut",)}
+    at.run()
+    assert image(at) == "photo:astronaut"
+    at.query_params["image"] = ["photo:coffee"]  # the browser is behind, or it went back
+    at.run()
+    assert image(at) == "photo:coffee"
+    assert at.session_state["chosen"]["image"] == ("photo:astronaut",)
+    monkeypatch.setattr(link, "TOLD", 0.0)  # asked again later, it says the same
+    at.run()
+    assert image(at) == "photo:coffee"
+    assert at.session_state["chosen"]["image"] == ("photo:coffee",)
+
+
+def test_what_is_chosen_while_the_browser_is_behind_is_published(monkeypatch):
+    at = opened("compare")
+    monkeypatch.setattr(link, "TOLD", 3600.0)
+    at.session_state["chosen"] = {**at.session_state["chosen"], "image": ("photo:astronaut",)}
+    at.run()
+    at.query_params["image"] = ["photo:coffee"]
+    at.session_state["chosen"] = {**at.session_state["chosen"], "image": ("photo:chelsea",)}
+    at.run()
+    assert image(at) == "photo:chelsea"
