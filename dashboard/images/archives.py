@@ -1,13 +1,17 @@
 """Images out of a zip that nobody vouches for. Nothing is written to disk and no name is used as a path."""
 
 import io
+import lzma
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from model_zoo.command_line import printable
 from model_zoo.decoding import ImageError, check_image
 
+BROKEN = (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError)
+"""What a zip raises whose list or entries are damaged or of an unknown kind."""
 MOST_ENTRIES = 20_000
 MOST_IMAGES = 2_000
 MOST_BYTES = 200 * 2**20
@@ -43,7 +47,7 @@ def unpack(data: bytes) -> Unpacked:
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
+    except BROKEN:
         raise ImageError("The file is not a zip that can be read; pack the images again and retry.") from None
     with archive:
         entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
@@ -91,10 +95,6 @@ def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     try:
         with archive.open(entry) as file:
             content = file.read(MOST_BYTES_EACH + 1)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError):
+    except (*BROKEN, OSError, RuntimeError, zlib.error, lzma.LZMAError):
         return b""
-    except Exception as error:  # zlib and lzma raise their own kinds on broken data
-        if type(error).__module__.partition(".")[0] in ("zlib", "_lzma", "lzma", "bz2"):
-            return b""
-        raise
     return content if len(content) <= MOST_BYTES_EACH else b""
