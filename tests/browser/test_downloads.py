@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 import pandas as pd
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from dashboard import navigation
 
@@ -25,7 +26,9 @@ PAGES = [name for name, _, _ in navigation.pages() if name not in WITHOUT]
 
 def pressed(page, kind):
     with page.expect_download(timeout=60_000) as download:
-        page.get_by_role("button", name=kind, exact=True).click()
+        button = page.get_by_role("button", name=kind, exact=True)
+        expect(button).to_have_count(1, timeout=60_000)  # while a page is drawn again, its old end stands below the new
+        button.click()
     assert download.value.suggested_filename.endswith(f".{kind.lower()}")
     return download.value.path().read_bytes()
 

@@ -143,6 +143,7 @@ def test_a_point_that_no_model_sees_is_said_on_every_panel(address, settle, monk
     ],
 )
 def test_nonsense_in_the_link_is_reset_with_a_note(query, told, settle):
+    settle(app())  # how many heads there are is known once the models were loaded
     at = app(**query)
     at.run()
     told_then = [toast.value for toast in at.toast]
