@@ -3,18 +3,24 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from model_zoo.adapter import Adapter
-from probes.core.attention import AttentionCall, read_call
+from probes.core.attention import AttentionCall, read_call, room
 from probes.core.precision import full_precision
 from probes.core.targets import Score, Target
 
 OnLayer = Callable[[int, Tensor, Tensor], None]
+
+GRAPH_BYTES = 512 * 2**20
+"""What the graphs of the images that run together may keep on a CPU, where more of them are not faster."""
+_MEASURED: WeakKeyDictionary[Adapter, int] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -22,6 +28,41 @@ def gradient_pass(adapter: Adapter) -> Iterator[None]:
     """Gradients on, in the model's own type, whatever the caller runs under; nobody else on the model meanwhile."""
     with adapter.lock, torch.inference_mode(False), torch.enable_grad(), full_precision(adapter):
         yield
+
+
+def images_at_once(adapter: Adapter, inputs: Tensor, target: Target, *, written_out: bool) -> int:
+    """How many images may run together when the gradient passes through all of a model.
+
+    Args:
+        adapter: the model.
+        inputs: (images, 3, height, width), of which the first tells what a graph keeps.
+        target: what will be differentiated.
+        written_out: whether the pass keeps every layer's attention, as `attention_gradients` does.
+    """
+    sizes = [layer.heads * layer.queries * layer.reach for layer in adapter.spec.layers] if written_out else []
+    matrices = sum(sizes) + 3 * max(sizes, default=0)  # of the layer where the backward pass is, three more
+    each = graph_bytes(adapter, inputs[:1], target) + matrices * inputs.element_size()
+    most = room(inputs.device)[0] if inputs.device.type == "cuda" else GRAPH_BYTES
+    return max(1, most // each)
+
+
+def graph_bytes(adapter: Adapter, image: Tensor, target: Target) -> int:
+    """What autograd keeps between the forward and the backward pass of one image, beside the weights; measured once."""
+    if adapter not in _MEASURED:
+        weights = {weight.untyped_storage().data_ptr() for weight in adapter.module.parameters()}
+        kept: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with gradient_pass(adapter), saved_tensors_hooks(keep, lambda tensor: tensor):
+            score = target.score(adapter, image.clone().requires_grad_())
+        del score  # until here the graph lived, and no two of its parts had one address
+        _MEASURED[adapter] = sum(kept.values())
+    return _MEASURED[adapter]
 
 
 def attention_gradients(adapter: Adapter, inputs: Tensor, target: Target, on_layer: OnLayer, start: int = 0) -> Score:

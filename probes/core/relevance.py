@@ -1,5 +1,6 @@
 """Class-specific relevance maps, one function per method; `probes.attention_relevance` is the probe around them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_zoo.adapter import Adapter, ModelSpec
-from probes.core.gradients import attention_gradients, gradient_pass
+from probes.core.gradients import attention_gradients, gradient_pass, images_at_once
 from probes.core.targets import Score, Target
 
 THROUGH_ATTENTION = ("chefer", "grad-rollout", "grad-cam")
@@ -19,6 +20,8 @@ SAME = 1e-5
 """A cosine this close to one is that of an image with itself."""
 CNN_CELL = 16
 """Integrated gradients of a convolutional network are summed over cells of this many pixels."""
+MOST_AT_ONCE = 64
+"""Points of the paths of integrated gradients that run together, where memory allows."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +71,31 @@ def relevance(
         steps: points on the path of integrated gradients.
     """
     match method:
-        case "chefer":
-            return _carried(adapter, inputs, target, start, rollout=False)
-        case "grad-rollout":
-            return _carried(adapter, inputs, target, start, rollout=True)
+        case "chefer" | "grad-rollout":
+            return _in_parts(
+                images_at_once(adapter, inputs, target, written_out=True), inputs, target,
+                lambda part, of: _carried(adapter, part, of, start, rollout=method == "grad-rollout"),
+            )  # fmt: skip
         case "grad-cam":
             return _grad_cam(adapter, inputs, target)
         case "integrated-gradients":
-            return _integrated_gradients(adapter, inputs, target, steps)
+            most = min(images_at_once(adapter, inputs, target, written_out=False), MOST_AT_ONCE)
+            return _in_parts(
+                most, inputs, target, lambda part, of: _integrated_gradients(adapter, part, of, steps, most)
+            )
         case "token-grad-cam":
             return _token_grad_cam(adapter, inputs, target)
     raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}.")
+
+
+def _in_parts(most: int, inputs: Tensor, target: Target, explain: Callable[[Tensor, Target], Relevance]) -> Relevance:
+    """What is explained of so many images at a time, put together."""
+    found = [explain(inputs[first : first + most], target.of(first, most)) for first in range(0, len(inputs), most)]
+    if len(found) == 1:
+        return found[0]
+    values, classes, logits = zip(*(part.score for part in found), strict=True)
+    score = Score(torch.cat(values), torch.cat(classes), None if logits[0] is None else torch.cat(logits))
+    return Relevance(torch.cat([part.maps for part in found]), score, found[0].readout)
 
 
 def vanished(maps: np.ndarray, method: str, similarity: np.ndarray | None) -> np.ndarray:
@@ -174,8 +191,11 @@ def _grad_cam(adapter: Adapter, inputs: Tensor, target: Target) -> Relevance:
     return Relevance(maps[0].unflatten(1, layer.grid), score, row)
 
 
-def _integrated_gradients(adapter: Adapter, inputs: Tensor, target: Target, steps: int) -> Relevance:
-    """Captum's integrated gradients from the checkpoint's mean colour, summed over each cell's pixels and colours."""
+def _integrated_gradients(adapter: Adapter, inputs: Tensor, target: Target, steps: int, most: int) -> Relevance:
+    """Captum's integrated gradients from the checkpoint's mean colour, summed over each cell's pixels and colours.
+
+    So many points of the paths at most run together.
+    """
     from captum.attr import IntegratedGradients
 
     with gradient_pass(adapter):
@@ -184,7 +204,7 @@ def _integrated_gradients(adapter: Adapter, inputs: Tensor, target: Target, step
             score = target.score(adapter, inputs)
         settled = target.fixed(score.classes)
         method = IntegratedGradients(lambda x: settled.score(adapter, x).values)
-        pixels = method.attribute(inputs, baselines=0.0, n_steps=steps, internal_batch_size=max(len(inputs), 16))
+        pixels = method.attribute(inputs, baselines=0.0, n_steps=steps, internal_batch_size=most)
     cell = adapter.spec.patch or CNN_CELL
     return Relevance(F.avg_pool2d(pixels.sum(1), cell) * cell**2, score)
 

@@ -72,6 +72,12 @@ class Target:
         """The same with the classes settled, so that another pass explains the same ones."""
         return self if self.reference is not None else Target(classes)
 
+    def of(self, first: int, count: int) -> "Target":
+        """The target of some of the images."""
+        if self.classes is None or len(self.classes) == 1:
+            return self
+        return Target(self.classes[first : first + count])
+
     def readout(self, adapter: Adapter) -> str:
         """The token that the number is read from: what `readout` says, unless a similarity has another vector."""
         return readout(adapter) if self.pool == "head" else self.pool
