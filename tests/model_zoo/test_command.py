@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,57 @@ def test_the_other_commands_are_reached(command: str, capsys: pytest.CaptureFixt
         main([command, "--help"])
     assert leaving.value.code == 0
     assert "--" in capsys.readouterr().out
+
+
+WORK = """
+import sys
+from pathlib import Path
+from model_zoo.command_line import leave
+from probes.core.runs.progress import Progress
+
+def main():
+    progress = Progress()
+    for step in range(20_000):
+        progress.say("on stderr " * 9)
+        print("on stdout " * 9, flush=step % 100 == 0)
+    Path(sys.argv[1]).write_text("whole")
+    return 3
+
+leave(main)
+"""
+
+
+def worked(done: Path, **streams: int) -> int:
+    """Exit code of a command that writes much to both streams and then its result."""
+    return subprocess.run([sys.executable, "-c", WORK, done], cwd=ROOT, timeout=60, check=False, **streams).returncode
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_work_goes_on_when_nobody_reads_what_it_says(closed: str, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | {closed: write}
+        assert worked(tmp_path / "result", **streams) == 3
+    finally:
+        os.close(write)
+    assert (tmp_path / "result").read_text() == "whole"
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_work_goes_on_without_streams(closed: str, tmp_path: Path) -> None:
+    command = f'exec "$0" -c "$1" "$2" {closed}'
+    words = ["sh", "-c", command, sys.executable, WORK, str(tmp_path / "result")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert (tmp_path / "result").read_text() == "whole"
+    assert "on stderr" not in done.stdout
+
+
+def test_a_list_that_is_not_read_to_its_end_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "model_zoo", "list"]
+    done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
