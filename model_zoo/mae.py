@@ -16,6 +16,8 @@ from timm.layers import build_sincos2d_pos_embed, resample_abs_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from model_zoo.weight_files import plain_name
+
 VARIANCE_FLOOR = 1e-4
 HEADS = 4
 
@@ -136,7 +138,7 @@ def load_decoder(path: Path) -> Decoder:
         ValueError: if the file is not one.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with plain_name(path) as name, safe_open(name, framework="pt") as file:
             made = json.loads((file.metadata() or {})["decoder"])
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         decoder = Decoder(**{**made, "grid": tuple(made["grid"])})

@@ -7,7 +7,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,8 +40,11 @@ def read(path: Path) -> State:
         ModelError: Too large, damaged, or not plain tensors.
     """
     check_size(path, path.stat().st_size)
-    state = _safetensors(path) if path.suffix.lower() == ".safetensors" else _tensors(_unpickle(path), path)
-    _check_tensors(path, state)
+    if path.suffix.lower() == ".safetensors":
+        state = _safetensors(path)
+        _check_tensors(path, state)
+    else:
+        state = _pickled(path)
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
@@ -82,7 +86,7 @@ def _safetensors(path: Path) -> State:
     if LARGEST_HEADER < header < size:
         raise ModelError(f"{path.name} has a header of {header / 2**20:.0f} MiB: give a file of one model's weights.")
     try:
-        with safe_open(path, framework="pt") as file:
+        with plain_name(path) as name, safe_open(name, framework="pt") as file:
             names = file.keys()
             check_count(path, len(names))
             return {name: file.get_tensor(name) for name in names}
@@ -90,6 +94,17 @@ def _safetensors(path: Path) -> State:
         raise
     except Exception as error:  # whatever its reader makes of foreign bytes
         raise ModelError(f"{path.name} is not a whole safetensors file: download it again.") from error
+
+
+@contextmanager
+def plain_name(path: Path) -> Iterator[str]:
+    """A name under which readers open a file that know names in UTF-8 alone."""
+    name = str(path)
+    if name == name.encode(errors="replace").decode():
+        yield name
+        return
+    with path.open("rb") as file:
+        yield f"/dev/fd/{file.fileno()}"
 
 
 def _check_tensors(path: Path, state: State) -> None:
@@ -101,12 +116,23 @@ def _check_tensors(path: Path, state: State) -> None:
     check_size(path, sum(math.prod(value.shape) * max(value.element_size(), 4) for value in state.values()))
 
 
-def _unpickle(path: Path) -> Any:
+def _pickled(path: Path) -> State:
+    """The weights of a PyTorch file; of a zip nothing else is read, such as the state of an optimizer."""
+    checkpoint, sizes = _unpickle(path)
+    state = _tensors(checkpoint, path)
+    _check_tensors(path, state)
+    if sizes and not sizes.issuperset(value.untyped_storage().nbytes() for value in state.values()):
+        raise ModelError(f"{path.name} is not a whole PyTorch file of plain tensors: save it again.")
+    return state
+
+
+def _unpickle(path: Path) -> tuple[Any, frozenset[int]]:
+    """What a PyTorch file holds, and where that is looked at in its place the sizes of its parts, in bytes."""
     try:
-        _check_pickles(path)
+        sizes = _check_pickles(path)
         # The published training checkpoints keep their arguments beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]), plain_name(path) as name:
+            return torch.load(name, map_location="cpu", weights_only=True, mmap=bool(sizes)), sizes
     except ModelError:
         raise
     except pickles.PickleError as error:
@@ -125,8 +151,11 @@ def _unpickle(path: Path) -> Any:
         raise ModelError(f"{path.name} is not a whole PyTorch file of plain tensors: save it again.") from error
 
 
-def _check_pickles(path: Path) -> None:
+def _check_pickles(path: Path) -> frozenset[int]:
     """See what the pickles of a PyTorch file would do, in either of its formats.
+
+    Returns:
+        sizes of the parts of a zip that can be read in their place; nothing where they are packed, or it is no zip.
 
     Raises:
         ModelError: The zip that holds them unpacks to more than the file.
@@ -136,7 +165,7 @@ def _check_pickles(path: Path) -> None:
         if file.read(4) != b"PK\x03\x04":
             file.seek(0)
             _check_legacy(file)
-            return
+            return frozenset()
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         check_count(path, len(members) // 2)  # parts of the format's own, and the buffers of an optimizer
@@ -149,6 +178,8 @@ def _check_pickles(path: Path) -> None:
                 size = sum(member.file_size for member in pickled)
                 raise pickles.PickleError(f"it has {len(pickled)} pickles of {size / 2**20:.0f} MiB")
             pickles.check(io.BytesIO(archive.read(member)))
+    packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    return frozenset() if packed else frozenset(member.file_size for member in members) | {0}
 
 
 def _check_legacy(file: IO[bytes]) -> None:
