@@ -3,7 +3,9 @@
 import hashlib
 import queue
 import re
+import shutil
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +31,9 @@ FILES = ("model.safetensors", "pytorch_model.bin")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 WAY_ON = "use a shipped model, a downloaded file (timm:NAME@FILE) or random weights (timm:NAME@random:0)"
 
+# huggingface_hub remarks on a full disk and goes on; here that is an error.
+warnings.filterwarnings("ignore", message="Not enough free disk space", category=UserWarning)
+
 _verified: dict[Path, tuple[int, int]] = {}  # size and time of the files that were compared
 
 
@@ -44,7 +49,8 @@ def fetch(repository: str, filename: str | None = None, on_progress: Progress | 
         on_progress: Told how far the transfer is.
 
     Raises:
-        ModelError: The hub is out of reach, refuses, or holds no such weights, or the file is not what the hub has.
+        ModelError: The hub is out of reach, refuses, or holds no such weights, the disk has no room for them, or the
+            file is not what the hub has.
     """
     path = _fetch(repository, filename, on_progress)
     _verify(path, repository)
@@ -145,7 +151,7 @@ class _Transfer:
             error = error.__cause__
         if isinstance(error, LocalEntryNotFoundError):
             return _unreachable(self.repository)
-        if isinstance(error, EntryNotFoundError):
+        if isinstance(error, (EntryNotFoundError, ModelError)):
             return error
         if isinstance(error, GatedRepoError):
             return ModelError(
@@ -167,6 +173,7 @@ class _Transfer:
             def __init__(self, *, total: int | None = None, initial: int = 0, **_: Any) -> None:
                 transfer.total = total
                 transfer.done = initial
+                _make_sure_of_room(transfer.repository, (total or 0) - initial)
 
             def update(self, n: int = 1) -> None:
                 if transfer.abandoned:
@@ -183,6 +190,20 @@ class _Transfer:
                 self.close()
 
         return Bar
+
+
+def _make_sure_of_room(repository: str, size: int) -> None:
+    """Refuse what the disk of the cache has no room for, before a byte of it is fetched.
+
+    Raises:
+        ModelError: there are fewer bytes free.
+    """
+    free = shutil.disk_usage(constants.HF_HUB_CACHE).free
+    if size > free:
+        raise ModelError(
+            f"The weights of {repository} are {size / 1e6:,.1f} MB, and the disk of {constants.HF_HUB_CACHE} has "
+            f"{free / 1e6:,.1f} MB free: make room."
+        )
 
 
 def _unreachable(repository: str) -> ModelError:

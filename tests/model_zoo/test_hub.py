@@ -116,17 +116,22 @@ def hub(content: bytes) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def load(tmp_path: Path) -> Callable[[str], tuple[Any, float, list[tuple[str, int, int | None]]]]:
+def load(tmp_path: Path) -> Callable[..., tuple[Any, float, list[tuple[str, int, int | None]]]]:
     """Loads the model from the hub at an address, in a process with a cache of its own for the test."""
 
-    def run(address: str) -> tuple[Any, float, list[tuple[str, int, int | None]]]:
+    def run(address: str, before: str = "") -> tuple[Any, float, list[tuple[str, int, int | None]]]:
         environment = os.environ | {
             "HF_ENDPOINT": address,
             "HF_HOME": str(tmp_path / "cache"),
             "PYTHONWARNINGS": "error",
         }
         done = subprocess.run(
-            [sys.executable, "-c", LOAD], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", before + LOAD],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert done.stderr == ""
         assert done.returncode == 0
@@ -205,6 +210,22 @@ def test_a_refusal_is_told(hub: Hub, load: Any) -> None:
     assert "refused" in said
     assert "403" in said
     assert seconds < 10
+
+
+FULL = """
+import shutil
+usage = shutil.disk_usage
+shutil.disk_usage = lambda path: usage(path)._replace(free=1000)
+"""
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_not_begun(hub: Hub, load: Any, tmp_path: Path) -> None:
+    said, _, told = load(hub.address, FULL)
+    place = tmp_path / "cache" / "hub"
+    assert said == (
+        f"The weights of timm/test_vit.r160_in1k are 1.5 MB, and the disk of {place} has 0.0 MB free: make room."
+    )
+    assert all(done == 0 for stage, done, _ in told if stage == "download")
 
 
 def half_of_it_lost(content: bytes) -> bytes:
