@@ -121,19 +121,47 @@ def _rows(variable: "xr.DataArray") -> Iterator[dict[str, Any]]:
 
 
 def to_netcdf(groups: "Mapping[str, xr.Dataset]", target: Path) -> None:
-    """The tree as NetCDF 4, a group for each probe and model."""
-    import h5netcdf  # noqa: F401 (the engine that xarray is told to take)
+    """The tree as NetCDF 4, a group for each probe and model; numbers are read and written in pieces."""
+    import h5netcdf
     import h5py  # noqa: F401 (what that writes with)
     import xarray as xr
 
     with _beside(target) as building:
         xr.DataTree().to_netcdf(building, engine="h5netcdf")
         for group, dataset in groups.items():
-            plain = dataset.assign_attrs({name: _attribute(value) for name, value in dataset.attrs.items()})
-            for variable in plain.variables.values():
-                variable.attrs = {name: _attribute(value) for name, value in variable.attrs.items()}
-                variable.encoding = {}
-            plain.to_netcdf(building, group=group, mode="a", engine="h5netcdf")
+            flat = _flat(dataset)
+            numbers = [name for name, one in flat.data_vars.items() if one.ndim and one.dtype.kind in "fiu"]
+            flat.drop_vars(numbers).to_netcdf(building, group=group, mode="a", engine="h5netcdf")
+            with h5netcdf.File(building, "a") as file:
+                for name in numbers:
+                    _numbers(file[group], str(name), flat[name])
+
+
+def _flat(dataset: "xr.Dataset") -> "xr.Dataset":
+    """The dataset as NetCDF has it: coordinates are variables that an attribute of others names. Nothing is read."""
+    import xarray as xr
+
+    plain = dataset.assign_attrs({name: _attribute(value) for name, value in dataset.attrs.items()})
+    for variable in plain.variables.values():
+        variable.attrs = {name: _attribute(value) for name, value in variable.attrs.items()}
+        variable.encoding = {}
+    variables, attributes = xr.conventions.encode_dataset_coordinates(plain)
+    return xr.Dataset(variables, attrs=attributes)
+
+
+def _numbers(group: Any, name: str, variable: "xr.DataArray") -> None:
+    """Write a variable piece by piece, as xarray writes it whole."""
+    for dim, size in variable.sizes.items():
+        if dim not in group.dimensions:
+            group.dimensions[dim] = size
+    missing = variable.dtype.type("nan") if variable.dtype.kind == "f" else None
+    stored = group.create_variable(name, variable.dims, variable.dtype, fillvalue=missing)
+    for key, value in variable.attrs.items():
+        stored.attrs[key] = value
+    done = 0
+    for piece in pieces(variable):
+        stored[done : done + len(piece)] = piece.values
+        done += len(piece)
 
 
 def _attribute(value: Any) -> Any:
