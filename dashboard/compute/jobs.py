@@ -33,6 +33,10 @@ class QueueFull(RuntimeError):  # noqa: N818 - reads as what it says
     """More work is waiting than the queue takes; the message is one sentence for the user."""
 
 
+def _nothing(job: "Job") -> None:
+    pass
+
+
 @dataclass(eq=False)
 class Job:
     """One piece of slow work.
@@ -48,7 +52,7 @@ class Job:
         left: who stopped waiting by choice.
         visitor: who asked first.
         turn: jobs of an earlier turn are done first.
-        work: what is done.
+        work: what is done; nothing more once it has ended.
     """
 
     label: str
@@ -61,7 +65,7 @@ class Job:
     left: set[str] = field(default_factory=set)
     visitor: str = ""
     turn: int = 0
-    work: Callable[["Job"], None] = field(default=lambda job: None, repr=False)
+    work: Callable[["Job"], None] = field(default=_nothing, repr=False)
     number: int = field(default_factory=lambda: next(_order))
     finished: threading.Event = field(default_factory=threading.Event)
     _cancel: threading.Event = field(default_factory=threading.Event)
@@ -229,5 +233,6 @@ class Jobs:
     def _end(self, job: Job, state: State) -> None:
         with self._lock:
             job.state = state
+            job.work = _nothing  # what it was given may be large, and who asked may keep the job
             self._live = [other for other in self._live if other is not job]
         job.finished.set()

@@ -4,6 +4,7 @@ import io
 import lzma
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -53,29 +54,41 @@ def unpack(data: bytes) -> Unpacked:
         entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
         if len(entries) > MOST_ENTRIES:
             raise ImageError(f"The zip holds {len(entries):,} files; at most {MOST_ENTRIES:,} are looked at.")
-        images: list[tuple[str, str, bytes]] = []
-        skipped, total, pixels = 0, 0, 0
-        for entry in sorted(entries, key=lambda entry: entry.filename):
-            if len(images) == MOST_IMAGES:
-                return Unpacked(
-                    tuple(images), skipped, (f"Only the first {MOST_IMAGES:,} images of the zip are shown.",)
-                )
-            content = _content(archive, entry)
-            total += len(content)
-            try:
-                width, height = check_image(content)
-            except ImageError:
-                skipped += 1
-                width = height = 0
-            pixels += width * height
-            if total > MOST_BYTES or pixels > MOST_PIXELS:
-                much = f"{MOST_BYTES >> 20} MiB" if total > MOST_BYTES else f"{MOST_PIXELS // 10**6:,} million pixels"
-                note = f"The zip unpacks to more than {much}: only the images up to there are shown."
-                return Unpacked(tuple(images), skipped, (note,))
-            if width:
-                images.append((*_named(entry.filename), content))
-    if not images:
-        raise ImageError(f"The zip holds no image that can be read ({skipped} other files).")
+        contents = ((e.filename, _content(archive, e)) for e in sorted(entries, key=lambda entry: entry.filename))
+        found = within_limits(contents, "zip", "unpacks to")
+    if not found.images and not found.notes:
+        raise ImageError(f"The zip holds no image that can be read ({found.skipped} other files).")
+    return found
+
+
+def within_limits(contents: Iterable[tuple[str, bytes]], source: str, holds: str) -> Unpacked:
+    """The images among files, up to the limits of number, bytes and pixels.
+
+    Args:
+        contents: names and bytes, taken one by one.
+        source: what they come from, for a person.
+        holds: the verb that goes with it.
+    """
+    images: list[tuple[str, str, bytes]] = []
+    skipped, total, pixels = 0, 0, 0
+    for name, content in contents:
+        if len(images) == MOST_IMAGES:
+            return Unpacked(
+                tuple(images), skipped, (f"Only the first {MOST_IMAGES:,} images of the {source} are shown.",)
+            )
+        total += len(content)
+        try:
+            width, height = check_image(content)
+        except ImageError:
+            skipped += 1
+            width = height = 0
+        pixels += width * height
+        if total > MOST_BYTES or pixels > MOST_PIXELS:
+            much = f"{MOST_BYTES >> 20} MiB" if total > MOST_BYTES else f"{MOST_PIXELS // 10**6:,} million pixels"
+            note = f"The {source} {holds} more than {much}: only the images up to there are shown."
+            return Unpacked(tuple(images), skipped, (note,))
+        if width:
+            images.append((*_named(name), content))
     return Unpacked(tuple(images), skipped)
 
 

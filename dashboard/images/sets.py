@@ -46,7 +46,7 @@ class Sets:
     def add(
         self, files: Sequence[tuple[str, bytes]], on_progress: Callable[[str, int, int], None] = lambda *_: None
     ) -> tuple[str, list[str]]:
-        """Keep the images of zips and single files; return the set's name and what is to be said about it.
+        """Keep the images of zips and of single files; return the set's name and what is to be said about it.
 
         Args:
             files: names and bytes.
@@ -58,14 +58,12 @@ class Sets:
         images: list[tuple[str, str, bytes]] = []
         notes: list[str] = []
         skipped = 0
-        for name, data in files:
-            if name.lower().endswith(".zip"):
-                unpacked = archives.unpack(data)
-                images += unpacked.images
-                skipped += unpacked.skipped
-                notes += unpacked.notes
-            else:
-                images.append((name, "", data))
+        zips = [data for name, data in files if name.lower().endswith(".zip")]
+        single = [(name, data) for name, data in files if not name.lower().endswith(".zip")]
+        for unpacked in (archives.within_limits(single, "upload", "holds"), *map(archives.unpack, zips)):
+            images += unpacked.images
+            skipped += unpacked.skipped
+            notes += unpacked.notes
         found: dict[str, str] = {}
         for done, (name, kind, data) in enumerate(images):
             on_progress("reading", done, len(images))

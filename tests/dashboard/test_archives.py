@@ -111,6 +111,27 @@ def test_what_is_no_image_counts_towards_the_bytes_that_are_unpacked(monkeypatch
     assert "unpacks to more" in found.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("limit", "most", "kept", "says"),
+    [
+        ("MOST_IMAGES", 4, 4, "Only the first 4 images of the upload are shown."),
+        (
+            "MOST_BYTES",
+            2 * len(png()) + 20,
+            2,
+            "The upload holds more than 0 MiB: only the images up to there are shown.",
+        ),
+        ("MOST_PIXELS", 3 * 32 * 24, 3, "The upload holds more than 0 million pixels: only the images up to there"),
+    ],
+)
+def test_single_files_have_the_limits_of_a_zip(limit, most, kept, says, monkeypatch):
+    monkeypatch.setattr(archives, limit, most)
+    name, notes = sets.SETS.add([(f"{i}.png", png((i, 7, 7))) for i in range(6)])
+    assert len(sets.SETS.get(name).images) == kept
+    assert len(notes) == 1
+    assert notes[0].startswith(says)
+
+
 def test_an_image_that_cannot_be_decoded_is_skipped_when_the_set_is_made():
     noise = io.BytesIO()
     Image.effect_noise((200, 200), 50).save(noise, "PNG")

@@ -1,7 +1,9 @@
 import threading
+import weakref
 
 import pytest
 
+from dashboard.compute.background import Background, Failed
 from dashboard.compute.jobs import Jobs, QueueFull
 
 
@@ -139,3 +141,35 @@ def test_all_tabs_of_a_browser_have_one_share_and_leave_room_for_others():
     go.set()
     assert all(job.finished.wait(5) for job in waiting)
     assert {job.state for job in waiting} == {"done"}
+
+
+class Upload:
+    """Stands for what is large."""
+
+    def read(self, job):
+        raise ValueError("no image")
+
+
+def test_what_a_failed_job_was_given_is_let_go():
+    jobs = Jobs(workers=1, explain=str)
+    kept, upload = Background(2**20, jobs), Upload()
+    job = kept.fetch("key", "Images", upload.read, "a")
+    assert job.finished.wait(5)
+    held = weakref.ref(upload)
+    del upload
+    jobs.submit("next", lambda job: None, "a").finished.wait(5)  # the thread has left the first
+    assert isinstance(kept.fetch("key", "Images", lambda job: None, "a"), Failed)
+    assert held() is None
+
+
+def test_what_a_stopped_job_was_given_is_let_go():
+    jobs = Jobs(workers=1)
+    _, go = blocked(jobs)
+    upload = Upload()
+    job = jobs.submit("Images", upload.read, "a")
+    jobs.leave(job, "a")
+    held = weakref.ref(upload)
+    del upload
+    go.set()
+    assert job.state == "cancelled"
+    assert held() is None
