@@ -2,10 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import probes
 from probes.core.base import Probe
+
+EXPECTED = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 class UsageError(ValueError):
@@ -16,7 +19,7 @@ def make_probes(names: Sequence[str], parameters: Sequence[str]) -> dict[str, Pr
     """Probes with their parameters from ``NAME.KEY=VALUE``.
 
     Raises:
-        UsageError: a probe or parameter that does not exist, or a value that does not fit.
+        UsageError: a probe or parameter that does not exist or is given twice, or a value that does not fit.
     """
     given: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -30,6 +33,8 @@ def make_probes(names: Sequence[str], parameters: Sequence[str]) -> dict[str, Pr
             raise UsageError(f"--param {text!r} is not understood; write NAME.KEY=VALUE.")
         if name not in given:
             raise UsageError(f"--param {text!r} is for a probe that is not asked for; add --probe {name}.")
+        if key in given[name]:
+            raise UsageError(f"--param {name}.{key} is given more than once; give it once.")
         given[name][key] = _value(name, key, value)
     chosen = {}
     for name, arguments in given.items():
@@ -46,13 +51,15 @@ def _value(name: str, key: str, text: str) -> Any:
     if key not in fields:
         has = f"it has {', '.join(sorted(fields))}" if fields else "it has none"
         raise UsageError(f"{name} has no parameter {key!r}; {has}.")
-    kind = get_type_hints(cls)[key]
+    hint = get_type_hints(cls)[key]
+    kinds = get_args(hint) or (hint,)
+    if NoneType in kinds and text.lower() == "none":
+        return None
+    if str in kinds:
+        return text
+    kind = next(kind for kind in kinds if kind is not NoneType)
     try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        if kind in (int, float):
-            return kind(text)
+        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
-        expected = "true or false" if kind is bool else "a whole number" if kind is int else "a number"
+        expected = EXPECTED[kind] + (" or none" if NoneType in kinds else "")
         raise UsageError(f"{name}.{key} is {text!r}; expected {expected}.") from None
-    return text
