@@ -57,6 +57,13 @@ class HasSize(Protocol):
 
 
 @dataclass(frozen=True)
+class Picture:
+    """What is left of an original once the inputs are made of it: its width and height."""
+
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Batch:
     """A batch for a probe with forward or backward passes of its own.
 
@@ -64,7 +71,7 @@ class Batch:
         adapter: the model.
         images: indices of the batch's images in the run.
         inputs: (images, 3, height, width), on the model's device.
-        originals: the pictures before preprocessing; of some runs only their sizes are left.
+        originals: the pictures before preprocessing; in a run only their sizes are left.
         masks: gives each picture's true object mask where it has one, see `model_zoo.images.ImageSource`; empty where
             none has.
         labels: gives the name of each picture's class where one is known; empty where none is.

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from PIL import Image
 from torch import Tensor
 
 from model_zoo.adapter import Adapter
@@ -17,7 +16,7 @@ from model_zoo.decoding import ImageError
 from model_zoo.images import ImageSource
 from probes.core.attention import Attention, AttentionRows
 from probes.core.base import PairProbe, Probe
-from probes.core.capture import Batch, Tokens, Weights, forward, ready_to_copy, same_device
+from probes.core.capture import Batch, Picture, Tokens, Weights, forward, ready_to_copy, same_device
 from probes.core.precision import Dtype, autocast, choose
 
 Results = dict[str, dict[str, xr.Dataset]]
@@ -38,7 +37,8 @@ def run(
     """Fold every probe over the images, for every model.
 
     Batches are the outer loop and models the inner one, so that each image is opened once; the next batch is opened
-    while this one runs. Memory does not grow with the number of images beyond what the results hold.
+    while this one runs. Memory does not grow with the number of images beyond what the results hold, and one opened
+    image at a time is in it.
 
     Args:
         models: label to model.
@@ -137,7 +137,7 @@ class _Ready:
     """Images opened for a batch, their inputs for every model, and the errors of those that cannot be, by place."""
 
     sources: list[ImageSource]
-    originals: list[Image.Image]
+    originals: list[Picture]
     inputs: dict[str, Tensor]
     errors: dict[int, ImageError]
 
@@ -152,20 +152,19 @@ def _batches(models: Mapping[str, Adapter], images: Sequence[ImageSource], size:
     """Batches in the order of the images; one is prepared ahead."""
 
     def prepare(batch: range) -> _Ready:
-        opened: list[tuple[ImageSource, Image.Image]] = []
+        opened: list[tuple[ImageSource, Picture, dict[str, Tensor]]] = []
         errors: dict[int, ImageError] = {}
         for place in batch:
             try:
-                opened.append((images[place], images[place].open()))
+                opened.append((images[place], *_prepared(images[place], models)))
             except ImageError as error:
                 errors[place] = error
-        originals = [image for _, image in opened]
         inputs = {
-            label: ready_to_copy(adapter, torch.stack([adapter.preprocess(image) for image in originals]))
+            label: ready_to_copy(adapter, torch.stack([made[label] for _, _, made in opened]))
             for label, adapter in models.items()
-            if originals
+            if opened
         }
-        return _Ready([source for source, _ in opened], originals, inputs, errors)
+        return _Ready([source for source, _, _ in opened], [picture for _, picture, _ in opened], inputs, errors)
 
     ranges = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
     with ThreadPoolExecutor(1, thread_name_prefix="images") as pool:
@@ -175,6 +174,12 @@ def _batches(models: Mapping[str, Adapter], images: Sequence[ImageSource], size:
             if following is not None:
                 ahead = pool.submit(prepare, following)
             yield ready
+
+
+def _prepared(source: ImageSource, models: Mapping[str, Adapter]) -> tuple[Picture, dict[str, Tensor]]:
+    """Open an image and make every model's input of it; of the image itself, which may be large, nothing stays."""
+    original = source.open()
+    return Picture(original.size), {label: adapter.preprocess(original) for label, adapter in models.items()}
 
 
 @dataclass

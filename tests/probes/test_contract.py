@@ -1,11 +1,13 @@
 """What every probe must satisfy; a new probe is covered the moment its file exists."""
 
 import dataclasses
+import weakref
 from functools import partial
 
 import numpy as np
 import pytest
 import xarray as xr
+from PIL import Image
 
 import probes
 from model_zoo.images import ImageSource
@@ -131,6 +133,25 @@ def test_runs_through_the_runner(name: str) -> None:
     assert "undefined" not in result.attrs
     if "image" in result.dims:
         assert result.image_name.values.tolist() == [f"image {i}" for i in range(4)]
+
+
+def test_no_opened_picture_stays() -> None:
+    from probes.core.runner import run
+
+    adapter = peaked("vit_tiny_patch16_224")
+    adapter.module.float()
+    opened: list[weakref.ref] = []
+    alive: list[int] = []
+
+    def picture(place: int) -> Image.Image:
+        alive.append(sum(reference() is not None for reference in opened))
+        original = noise(8)[place]
+        opened.append(weakref.ref(original))
+        return original
+
+    sources = [ImageSource(f"image {i}", partial(picture, i)) for i in range(8)]
+    run({"a": adapter, "b": adapter}, sources, {"token-norm": made("token-norm")}, batch_size=4)
+    assert alive == [0] * 8
 
 
 def test_unknown_probe_names_the_alternatives() -> None:

@@ -16,6 +16,7 @@ from model_zoo import decoding
 from model_zoo.adapter import Adapter
 from model_zoo.decoding import ImageError
 from model_zoo.images import ImageSource
+from probes.core.capture import Picture
 from probes.core.runs.identity import FileIdentity, identify, untouched
 
 CHUNK = 4
@@ -28,13 +29,6 @@ ATTEMPTS = 3
 
 class WorkerError(RuntimeError):
     """A decoding process ended; the message is one sentence for a person."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What is left of an original once the inputs are made of it: its width and height."""
-
-    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
