@@ -22,7 +22,7 @@ from model_zoo.adapter import Adapter, Geometry
 from model_zoo.catalog import CATALOG
 from model_zoo.decoding import ImageError
 from model_zoo.loading import Zoo, resolve_device
-from model_zoo.memory import is_out_of_memory
+from model_zoo.memory import is_out_of_memory, machine_bytes
 from model_zoo.reference import ModelError
 from probes.core import runner
 from probes.core.base import Probe
@@ -52,14 +52,13 @@ def explain(error: BaseException) -> str | None:
 def zoo_budget() -> int:
     """What loaded models may take together, bytes of the memory that they lie in.
 
-    On a GPU half of the GPU's memory, as the passes need the rest; else a quarter of the machine's, but 1 to 8 GB, as
-    other programs run there, too.
+    On a GPU half of the GPU's memory, as the passes need the rest; else a quarter of the machine's, or of what control
+    groups leave this process of it, but 1 to 8 GB, as other programs run there, too.
     """
     device = resolve_device("auto")
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory // 2)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(min(max(memory / 4, 1e9), 8e9))
+    return int(min(max(machine_bytes() / 4, 1e9), 8e9))
 
 
 @cache

@@ -193,6 +193,12 @@ def test_the_budget_of_weights_is_the_memory_that_they_lie_in():
         assert 1e9 <= budget <= 8e9
 
 
+def test_the_budget_of_weights_is_a_part_of_what_control_groups_leave(monkeypatch):
+    monkeypatch.setattr(work, "resolve_device", lambda name: torch.device("cpu"))
+    monkeypatch.setattr(work, "machine_bytes", lambda: 6 * 10**9)
+    assert work.zoo_budget.__wrapped__() == 1.5e9
+
+
 def test_on_a_gpu_the_budget_does_not_follow_the_hosts_memory(monkeypatch):
     class Properties:
         total_memory = 141 * 10**9
