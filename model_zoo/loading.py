@@ -118,9 +118,19 @@ def weights_file(reference: ModelReference, on_progress: Progress | None = None)
             return reference.path
 
 
+def weight_files(reference: ModelReference, on_progress: Progress | None = None) -> list[Path]:
+    """All files that a model comes from, fetched if they are not there."""
+    return [path for path in (weights_file(reference, on_progress), _decoder_file(reference)) if path is not None]
+
+
+def _decoder_file(reference: ModelReference) -> Path | None:
+    """Where the decoder of a masked autoencoder is; it belongs to the finished model, not to its snapshots."""
+    return CATALOG[reference.key].decoder if reference.key and reference.step is None else None
+
+
 def _decoder(reference: ModelReference) -> Decoder | None:
-    """The decoder that is shipped with a masked autoencoder; it belongs to the finished model, not to its snapshots."""
-    path = CATALOG[reference.key].decoder if reference.key and reference.step is None else None
+    """The decoder that is shipped with a masked autoencoder."""
+    path = _decoder_file(reference)
     try:
         return load_decoder(path) if path else None
     except ValueError as error:

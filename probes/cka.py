@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
+from math import gcd
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,10 +10,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from model_zoo.adapter import ModelSpec
+from model_zoo.adapter import Adapter, ModelSpec
 from probes.core.base import PairProbe, one_of
 from probes.core.capture import Tokens
 from probes.core.hsic import Sums, gram, ratio_of, u_centred, u_centred_gram
+from probes.core.memory import token_shape
 
 FEWEST = 4
 KINDS = {"blocks": ("resid_post",), "all": ("embed", "attn_out", "mlp_out", "resid_post")}
@@ -89,6 +91,13 @@ class CKA(PairProbe):
         chosen = [point.partition(".") for point in spec.points if point.partition(".")[0] in KINDS[self.points]]
         ordered = sorted(chosen, key=lambda p: (int(p[2]) if p[2] else -1, rank[p[0]]))
         return tuple("".join(parts) for parts in ordered)
+
+    def held_bytes(self, adapter: Adapter, images: int, batch: int) -> int:
+        """The features of the images that a forward pass leaves of a minibatch, at all points."""
+        left = min(self.minibatch - gcd(self.minibatch, batch), images)
+        shapes = [token_shape(adapter, point) for point in self.taps(adapter.spec)]
+        whole = self._used(adapter.spec) == "tokens"
+        return 4 * left * sum(tokens * channels if whole else channels for tokens, channels in shapes)
 
     def init(self, spec: ModelSpec) -> _State:
         """Nothing seen."""

@@ -12,6 +12,7 @@ from probes.core import lesions
 from probes.core.base import Probe
 from probes.core.capture import Batch
 from probes.core.lesions import AT_ONCE, Lesion, Passes, effects
+from probes.core.memory import at_once
 from probes.core.moments import Moments
 from probes.core.precision import full_precision
 from probes.core.stacking import stack
@@ -95,7 +96,8 @@ class LesionStudy(Probe):
         with seen.adapter.lock, torch.no_grad(), full_precision(seen.adapter):
             passes = Passes(seen.adapter, seen.inputs)
             found = []
-            for group in _groups(wanted, max(AT_ONCE // len(seen.inputs), 1)):
+            copies = max(at_once(seen.adapter, AT_ONCE) // len(seen.inputs), 1)
+            for group in _groups(wanted, copies):
                 answers = passes.without([[lesion] for lesion in group])
                 found.append(effects(passes.intact, answers, labels))
                 seen.report(sum(map(len, found)) / len(wanted))

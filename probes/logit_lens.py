@@ -12,10 +12,14 @@ import xarray as xr
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from model_zoo.adapter import ModelSpec
+from model_zoo.adapter import Adapter, ModelSpec
 from probes.core.base import Probe
 from probes.core.capture import Tokens, Weights
+from probes.core.memory import token_shape
 from probes.core.stacking import stack
+
+AT_ONCE = 2**24
+"""Numbers that the classifier gives at once, tokens by classes."""
 
 
 @dataclass
@@ -74,6 +78,11 @@ class LogitLens(Probe):
         """Every block's output."""
         return tuple(point for point in spec.points if point.startswith("resid_post."))
 
+    def held_bytes(self, adapter: Adapter, images: int, batch: int) -> int:
+        """Classes and probabilities of every token of all images."""
+        tokens = sum(token_shape(adapter, point)[0] for point in self.taps(adapter.spec))
+        return 4 * 2 * images * tokens * min(self.ranks, adapter.spec.classes)
+
     def init(self, spec: ModelSpec) -> _State:
         """Nothing seen."""
         return _State(spec)
@@ -88,9 +97,7 @@ class LogitLens(Probe):
         if head is None or seen.values.shape[-1] != head.width:
             return state
         with torch.autocast(seen.values.device.type, enabled=False):
-            probabilities = head(seen.values).softmax(-1)
-        top = probabilities.topk(min(self.ranks, probabilities.shape[-1]))
-        pairs = torch.stack([top.indices.to(top.values), top.values], 1).cpu().numpy()
+            pairs = head.top(seen.values, self.ranks).cpu().numpy()
         state.found |= {(image, seen.point): pair for image, pair in zip(seen.images, pairs, strict=True)}
         return state
 
@@ -150,7 +157,7 @@ class _Head:
     """
 
     steps: tuple[Callable[[Tensor], Tensor], ...]
-    classifiers: tuple[nn.Module, ...]
+    classifiers: tuple[nn.Linear, ...]
     width: int
 
     @classmethod
@@ -164,15 +171,30 @@ class _Head:
         norms = (getattr(module, "norm", None), getattr(module, "fc_norm", None), getattr(outer, "norm", None))
         return cls(tuple(_of_tokens(n) for n in norms if isinstance(n, nn.Module)), both, both[0].in_features)
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        tokens = tokens.to(self.classifiers[0].weight.dtype)  # type: ignore[arg-type]
+    def top(self, tokens: Tensor, ranks: int) -> Tensor:
+        """The first classes of tokens (images, tokens, channels) and their probabilities: (images, 2, tokens, rank)."""
+        tokens = tokens.to(self.classifiers[0].weight.dtype)
         for step in self.steps:
             tokens = step(tokens)
-        answers = torch.stack([classifier(tokens) for classifier in self.classifiers])
-        found = answers.mean(0)
-        if len(answers) == 2:  # CLS and the distillation token come first, each with a classifier of its own
-            found[:, 0] = (answers[0, :, 0] + answers[1, :, 1]) / 2
-        return found
+        most = max(AT_ONCE // self.classifiers[0].out_features, 2)  # tokens
+        images = max(most // tokens.shape[1], 1)
+        found = [
+            torch.cat([self._top(some, start, start + most, ranks) for start in range(0, tokens.shape[1], most)], 2)
+            for some in tokens.split(images)
+        ]
+        return torch.cat(found)
+
+    def _top(self, tokens: Tensor, start: int, stop: int, ranks: int) -> Tensor:
+        part = tokens[:, start:stop]
+        answers: Tensor = self.classifiers[0](part)
+        if len(self.classifiers) == 2:
+            others = self.classifiers[1](part)
+            cls = (answers[:, :1] + others[:, 1:2]) / 2  # it and the distillation token have a classifier each
+            answers = (answers + others) / 2
+            if not start:
+                answers[:, :1] = cls
+        top = answers.softmax(-1).topk(min(ranks, answers.shape[-1]))
+        return torch.stack([top.indices.to(top.values), top.values], 1)
 
 
 def _of_tokens(norm: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -20,6 +20,8 @@ from probes.core.precision import full_precision
 from probes.core.runs import identity
 
 MOST_STEPS = 101
+MOST_BYTES = {"cpu": 4 * 2**30, "cuda": 32 * 2**30}
+"""Of both directions and the moved weights."""
 
 
 @dataclass
@@ -102,6 +104,11 @@ class LossLandscape(Probe):
             state.reason = objectives.NO_LABELS
             return state
         weights = objectives.filters(loss)
+        count = sum(tensor.numel() for tensor in weights.values())
+        needed = 3 * count * next(iter(weights.values())).element_size()
+        if needed > MOST_BYTES[seen.adapter.device.type]:
+            state.reason = f"its {count / 1e6:.0f} million weights would take {needed / 2**30:.0f} GB of moved copies"
+            return state
         first, second = (direction(weights, self.seed, axis) for axis in (0, 1))
         rows = KeptRows(self._key(seen, loss), self.steps, self.steps)
         evaluate = objectives.evaluated(loss)
@@ -109,8 +116,9 @@ class LossLandscape(Probe):
             for beta in self._axis()[len(rows.rows) :]:
                 values = []
                 for alpha in self._axis():
-                    moved = {n: w + alpha * first[n] + beta * second[n] for n, w in weights.items()}
-                    values.append(float(evaluate(moved, seen.inputs).double().sum()))
+                    # Without a name the moved weights are gone before the next ones are made.
+                    losses = evaluate(moved(weights, (alpha, first), (beta, second)), seen.inputs)
+                    values.append(float(losses.double().sum()))
                 rows.add(np.array(values))
                 seen.report(len(rows.rows) / self.steps)
         state.total, state.images = state.total + rows.whole(), state.images + len(seen.inputs)
@@ -168,3 +176,8 @@ def direction(weights: dict[str, Tensor], seed: int, axis: int) -> dict[str, Ten
         lengths = weight.flatten(1).norm(dim=1, keepdim=True) / drawn.norm(dim=1, keepdim=True)
         found[name] = (drawn * lengths).view_as(weight)
     return found
+
+
+def moved(weights: dict[str, Tensor], *steps: tuple[float, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The weights with so much of each direction added."""
+    return {name: sum((far * toward[name] for far, toward in steps), weight) for name, weight in weights.items()}

@@ -1,18 +1,18 @@
 """Patch PCA: patches that a model represents alike get the same colour, over all images at once."""
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 import xarray as xr
 
-from model_zoo.adapter import ModelSpec
+from model_zoo.adapter import Adapter, ModelSpec
 from probes.core.base import Probe, one_of
 from probes.core.capture import Tokens
 from probes.core.layers import check_layer, layer_point, no_layer
-from probes.core.principal import COMPONENTS, as_colours, colour_range, principal
-
-__all__ = ["PatchPCA", "principal"]
+from probes.core.memory import token_shape
+from probes.core.principal import COMPONENTS, as_colours, colour_range, fit_blocks
 
 
 @dataclass
@@ -67,6 +67,10 @@ class PatchPCA(Probe):
         """The chosen layer."""
         return (layer_point(spec, self.layer),)
 
+    def held_bytes(self, adapter: Adapter, images: int, batch: int) -> int:
+        """The patch features of all images."""
+        return 4 * images * prod(token_shape(adapter, self.taps(adapter.spec)[0]))
+
     def init(self, spec: ModelSpec) -> _State:
         """No features yet."""
         return _State(spec)
@@ -86,13 +90,11 @@ class PatchPCA(Probe):
         """Fit over all patches of all images, then colour."""
         images = sorted(state.features)
         height, width = state.grid
-        features = np.stack([state.features[image] for image in images]).astype(np.float64)
-        rows = features.reshape(-1, features.shape[-1])
-        scores, explained = principal(rows, rows)
-        inside = np.ones(len(rows), dtype=bool)
+        inside = np.ones(len(images) * height * width, dtype=bool)
+        scores, explained = _principal(state, inside)
         if self.foreground == "first":
             inside = _foreground(scores[:, 0], len(images), state.grid)
-            scores, explained = principal(rows[inside], rows)
+            scores, explained = _principal(state, inside)
         rgb = as_colours(scores, *colour_range(scores[inside]))
         rgb[~inside] = np.nan
         shape = (len(images), height, width, COMPONENTS)
@@ -111,6 +113,14 @@ class PatchPCA(Probe):
                 "n": len(images),
             },
         )
+
+
+def _principal(state: _State, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of all patches on the components of those ``inside``, and what they explain; one image at a time."""
+    every = [state.features[image] for image in sorted(state.features)]
+    chosen = inside.reshape(len(every), -1)
+    basis = fit_blocks(lambda: (rows[here] for rows, here in zip(every, chosen, strict=True)))
+    return np.concatenate([basis.scores(rows) for rows in every]), basis.explained
 
 
 def _foreground(first: np.ndarray, images: int, grid: tuple[int, int]) -> np.ndarray:

@@ -9,7 +9,7 @@ import xarray as xr
 from torch import Tensor
 
 from model_zoo.adapter import ModelSpec
-from probes.core.base import Probe, one_of
+from probes.core.base import ReferenceProbe, one_of
 from probes.core.capture import Tokens
 from probes.core.layers import check_layer, is_last, layer_index, layer_point, no_layer
 from probes.core.queries import Patch, Query, read_query, scaled
@@ -29,12 +29,12 @@ class _State:
     grid: tuple[int, int] = (0, 0)
     asked: Patch | None = None  # of the layer's grid, in the image asked about; None outside of what the model sees
     reference: Tensor | None = None  # unit features (patch, channel) of that image
-    waiting: dict[int, Tensor] = field(default_factory=dict)  # unit features of images that came before it
+    waiting: dict[int, Tensor] = field(default_factory=dict)  # unit features of images that came before it, if any did
     found: dict[int, np.ndarray] = field(default_factory=dict)  # image -> (variable, patch)
 
 
 @dataclass(frozen=True)
-class PatchSimilarity(Probe):
+class PatchSimilarity(ReferenceProbe):
     r"""Cosine similarity of one patch to every patch of every image, and the best match of every patch.
 
     .. math:: s_j = \frac{f_q \cdot f_j}{\lVert f_q\rVert\,\lVert f_j\rVert}
@@ -114,16 +114,25 @@ class PatchSimilarity(Probe):
 
     def update(self, state: _State, seen: Tokens) -> _State:
         """Keep unit features, and compare as soon as the image asked about is there."""
-        values = seen.patches if seen.values.dtype == torch.float64 else seen.patches.float()
-        state.grid = seen.grid
-        if self.of in seen.images:
-            geometry = seen.geometries[seen.images.index(self.of)] if seen.geometries else None
-            # A windowed model's later stages have coarser grids; a network without patches is asked in the layer's own.
-            grid = state.spec.grid if state.spec.is_transformer else seen.grid
-            patch = self._query().patch_of(grid, geometry)
-            state.asked = None if patch is None else scaled(patch, grid, seen.grid)
-        state.waiting |= dict(zip(seen.images, torch.nn.functional.normalize(values, dim=-1), strict=True))
+        features = _unit_features(seen)
+        if state.reference is None and self.of in seen.images:
+            self._ask(state, seen, features)
+        state.waiting |= dict(zip(seen.images, features, strict=True))
         return self._settle(state)
+
+    def refer(self, state: _State, seen: Tokens) -> _State:
+        """Keep what all images are compared with."""
+        self._ask(state, seen, _unit_features(seen))
+        return state
+
+    def _ask(self, state: _State, seen: Tokens, features: Tensor) -> None:
+        place = seen.images.index(self.of)
+        geometry = seen.geometries[place] if seen.geometries else None
+        # A windowed model's later stages have coarser grids; a network without patches is asked in the layer's own.
+        grid = state.spec.grid if state.spec.is_transformer else seen.grid
+        patch = self._query().patch_of(grid, geometry)
+        state.asked = None if patch is None else scaled(patch, grid, seen.grid)
+        state.grid, state.reference = seen.grid, features[place].clone()
 
     def merge(self, a: _State, b: _State) -> _State:
         """Images of both."""
@@ -134,8 +143,6 @@ class PatchSimilarity(Probe):
         )
 
     def _settle(self, state: _State) -> _State:
-        if self.of in state.waiting:
-            state.reference = state.waiting[self.of]
         if state.reference is not None:
             for image, features in state.waiting.items():
                 state.found[image] = self._compare(state, features).cpu().numpy()
@@ -170,3 +177,9 @@ class PatchSimilarity(Probe):
         row, column = state.asked or (-1, -1)
         coordinates = {"image": images, "query_row": row, "query_column": column}
         return xr.Dataset(variables, coords=coordinates, attrs=attrs)
+
+
+def _unit_features(seen: Tokens) -> Tensor:
+    """Of every patch, (image, patch, channel)."""
+    values = seen.patches if seen.values.dtype == torch.float64 else seen.patches.float()
+    return torch.nn.functional.normalize(values, dim=-1)

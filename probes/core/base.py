@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from model_zoo.adapter import ModelSpec
+from model_zoo.adapter import Adapter, ModelSpec
 
 State = Any
 READS = frozenset({"attention", "tokens", "batch", "weights"})
@@ -51,6 +51,16 @@ class Probe(ABC):
     def taps(self, spec: ModelSpec) -> tuple[str, ...]:
         """Canonical points wanted by a probe that reads tokens."""
         return ()
+
+    def held_bytes(self, adapter: Adapter, images: int, batch: int) -> int:
+        """What a state holds of a model's features at most; 0 where it holds sums alone, or little of each image.
+
+        Args:
+            adapter: the model.
+            images: that the state is of, a shard's.
+            batch: images of a forward pass.
+        """
+        return 0
 
     @abstractmethod
     def init(self, spec: ModelSpec) -> State:
@@ -96,6 +106,23 @@ class PairProbe(Probe):
     @abstractmethod
     def compute_pair(self, pair: State, a: State, b: State) -> xr.Dataset:
         """The result, of the comparison and what both states still hold."""
+
+
+class ReferenceProbe(Probe):
+    """A probe of tokens that compares every image with one of the run.
+
+    In a run of shards `refer` shows that one to every state before its own images, so that their features need not be
+    kept until it comes; elsewhere it comes among the others.
+
+    Attributes:
+        of: the place of that image in the run, from 0.
+    """
+
+    of: int
+
+    @abstractmethod
+    def refer(self, state: State, seen: Any) -> State:
+        """Take in the image's tokens as what others are compared with; it does not count as seen by that."""
 
 
 def layer_coordinates(spec: ModelSpec) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from model_zoo.layout import inputs_of
 from probes.core.targets import embedding, vector
 
 AT_ONCE = 64
-"""Images in a pass: so many copies of a batch, each with another part left out, run together."""
+"""Images in a pass, where they fit: so many copies of a batch, each with another part left out, run together."""
 
 
 @dataclass(frozen=True)

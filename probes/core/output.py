@@ -62,6 +62,13 @@ def check(path: Path) -> None:
         OutputError: the name does not end in .zarr, its folder is missing, it is a symbolic link, or something is
             there already that is not wholly a result of this program.
     """
+    try:
+        _check(path)
+    except OSError as error:  # a name that is too long, a folder that may not be seen
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from None
+
+
+def _check(path: Path) -> None:
     if path.suffix != ".zarr":
         raise OutputError(f"--out is {path}; a result is a folder whose name ends in .zarr.")
     if not path.parent.is_dir():
@@ -109,6 +116,21 @@ def _is_labelled(group: Path) -> bool:
     return isinstance(attributes, dict) and expected <= attributes.keys() and attributes["probe"] == group.parent.name
 
 
+def stored_in(path: Path) -> dict[str, int]:
+    """Files that a result has beside its manifest, and their bytes: told in it, so that one that is lost is missed."""
+    found = [file for file in path.rglob("*") if file.is_file() and file.name != MANIFEST]
+    return {"files": len(found), "bytes": sum(file.stat().st_size for file in found)}
+
+
+def lost(path: Path, manifest: Mapping[str, Any]) -> str | None:
+    """Say in one sentence that a result is not as it was written; None where it is, or its manifest does not say."""
+    told = manifest.get("stored")
+    if told is None or told == (found := stored_in(path)):
+        return None
+    held = f"{found['files']:,} files of {found['bytes']:,} bytes"
+    return f"{path.name} is not as it was written, it holds {held} now: copy it again, or measure anew."
+
+
 def write(
     path: Path,
     results: "Mapping[str, Mapping[str, xr.Dataset | Pieces]]",
@@ -146,7 +168,8 @@ def write(
             for group in groups:  # each group is opened by itself
                 zarr.consolidate_metadata(str(building), path=group, zarr_format=2)
             if manifest is not None:
-                (building / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+                document = {**manifest, "stored": stored_in(building)}
+                (building / MANIFEST).write_text(json.dumps(document, indent=1), encoding="utf-8")
             _to_disk(building)
             check(path)
             if path.exists():

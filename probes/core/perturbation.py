@@ -9,10 +9,12 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from probes.core.capture import Batch
+from probes.core.memory import at_once
 from probes.core.targets import Target, embedding
 
 FILLS = ("blur", "mean")
 CHUNK = 32
+"""Versions in a pass, where they fit."""
 
 
 def curves(
@@ -72,8 +74,9 @@ class _Versions:
         missing = torch.from_numpy((taken ^ shown).reshape(-1, 1, *grid)).to(self.inputs.device)
         owner = np.repeat(np.arange(images), kinds * len(counts))
         found = np.empty(len(owner))
-        for start in range(0, len(owner), CHUNK):
-            part = slice(start, start + CHUNK)
+        chunk = at_once(self.answer.adapter, CHUNK)
+        for start in range(0, len(owner), chunk):
+            part = slice(start, start + chunk)
             which = torch.from_numpy(owner[part]).to(self.inputs.device)
             gone = F.interpolate(missing[part].to(self.inputs.dtype), self.inputs.shape[-2:], mode="nearest-exact")
             version = torch.where(gone > 0.5, self.empty[which], self.inputs[which])

@@ -1,5 +1,6 @@
 """Principal components of features, and the colours that are made of the first three."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,24 +31,34 @@ class Basis:
 
 def fit(rows: np.ndarray) -> Basis:
     """The components of rows (rows, channels), the sign of each such that its largest entry is positive."""
-    from sklearn.decomposition import PCA
+    return fit_blocks(lambda: [rows])
 
-    mean = rows.mean(0)
-    # Before scikit-learn, whose covariance would subtract the mean's square from the sum of squares.
-    centred = rows - mean
-    axes, explained = np.zeros((COMPONENTS, rows.shape[1])), np.zeros(COMPONENTS)
-    count = min(COMPONENTS, centred.shape[1], len(rows) - 1)
-    if centred.any():
-        pca = PCA(count, svd_solver="covariance_eigh").fit(centred)
-        axes[:count], explained[:count] = pca.components_, pca.explained_variance_ratio_
-        mean = mean + pca.mean_
+
+def fit_blocks(blocks: Callable[[], Iterable[np.ndarray]]) -> Basis:
+    """`fit` of rows that are seen block by block, twice, so that no more than a block of them is made float64.
+
+    Args:
+        blocks: gives rows (rows, channels) block by block, the same whenever it is called.
+    """
+    count, total, scatter = 0, np.zeros(()), np.zeros(())
+    for block in blocks():
+        count, total = count + len(block), total + block.sum(0, dtype=np.float64)
+    mean = total / count
+    for block in blocks():
+        centred = block - mean
+        scatter = scatter + centred.T @ centred
+    axes, explained = np.zeros((COMPONENTS, len(mean))), np.zeros(COMPONENTS)
+    if scatter.any():
+        values, vectors = np.linalg.eigh(scatter)
+        found = min(COMPONENTS, len(mean), count - 1)
+        axes[:found] = _largest_positive(vectors.T[::-1][:found])
+        explained[:found] = values[::-1][:found].clip(0) / values.clip(0).sum()
     return Basis(mean, axes, explained)
 
 
-def principal(rows: np.ndarray, project: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of ``project`` on the first three principal components of ``rows``, and the variance they explain."""
-    basis = fit(rows)
-    return basis.scores(project), basis.explained
+def _largest_positive(axes: np.ndarray) -> np.ndarray:
+    largest = axes[np.arange(len(axes)), np.abs(axes).argmax(1)]
+    return axes * np.where(largest < 0, -1, 1)[:, None]
 
 
 def colour_range(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

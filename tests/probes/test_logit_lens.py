@@ -8,6 +8,7 @@ import xarray as xr
 
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
+from probes import logit_lens
 from probes.core.runner import run
 from probes.logit_lens import LogitLens
 from tests.probes.families import Double, inputs, noise, peaked
@@ -101,3 +102,19 @@ def test_names_and_reasons() -> None:
     assert "no classifier" in result(double("vit_small_patch14_reg4_dinov2")).attrs["undefined"]
     with pytest.raises(ValueError, match="ranks is 0; it must be from 1 to 100"):
         LogitLens(ranks=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224"]
+)
+@pytest.mark.parametrize("tokens", [0, 5, 60])
+def test_many_classes_are_read_in_parts(name: str, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = double(name)
+    expected, given = result(adapter), []
+    monkeypatch.setattr(logit_lens, "AT_ONCE", tokens * adapter.spec.classes)
+    outer = adapter.module.head
+    classifier = getattr(outer, "fc", outer)
+    handle = classifier.register_forward_hook(lambda _, args, out: given.append(out.numel()))
+    xr.testing.assert_allclose(result(adapter), expected, rtol=1e-9)
+    handle.remove()
+    assert max(given) <= max(tokens, 2, len(IMAGES)) * adapter.spec.classes

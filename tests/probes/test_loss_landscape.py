@@ -1,5 +1,6 @@
 """Landscape and Hessian against the plain loss, and a dense Hessian of a tiny network, in float64."""
 
+import weakref
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
 from model_zoo.mae import Decoder
+from probes import loss_landscape
 from probes.core import objectives
 from probes.core.capture import Batch
 from probes.core.runner import run
@@ -244,3 +246,28 @@ def test_parameters_out_of_range_are_refused(wrong) -> None:
 def test_so_are_those_of_the_spectrum(wrong) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         HessianSpectrum(**wrong)
+
+
+def test_a_landscape_holds_one_moved_copy_of_the_weights_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    make, copies, left = loss_landscape.moved, [], []
+
+    def noted(*asked) -> dict[str, torch.Tensor]:
+        left.append(sum(copy() is not None for copy in copies))
+        found = make(*asked)
+        copies.extend(weakref.ref(tensor) for tensor in found.values())
+        return found
+
+    monkeypatch.setattr(loss_landscape, "moved", noted)
+    fold(LossLandscape(steps=3), batch_of(tiny()))
+    assert left == [0] * 9
+
+
+def test_a_network_whose_moved_weights_take_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = batch_of(tiny())
+    loss = objectives.loss_of(batch.adapter, torch.arange(4), 0)
+    needed = 3 * sum(tensor.nbytes for tensor in objectives.filters(loss).values())
+    monkeypatch.setattr(loss_landscape, "MOST_BYTES", {"cpu": needed})
+    assert "loss" in fold(LossLandscape(steps=3), batch)
+    monkeypatch.setattr(loss_landscape, "MOST_BYTES", {"cpu": needed - 1})
+    monkeypatch.setattr(loss_landscape, "direction", lambda *asked: pytest.fail("directions are drawn"))
+    assert "million weights would take" in fold(LossLandscape(steps=3), batch).attrs["undefined"]

@@ -8,8 +8,9 @@ from sklearn.decomposition import PCA
 
 from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
+from probes.core.principal import fit, fit_blocks
 from probes.core.runner import run
-from probes.patch_pca import PatchPCA, principal
+from probes.patch_pca import PatchPCA
 from tests.probes.families import double, inputs, noise, peaked
 
 IMAGES = noise(4)
@@ -77,9 +78,35 @@ def test_foreground_is_the_part_off_the_border() -> None:
 
 def test_signs_do_not_depend_on_the_solver() -> None:
     rows = np.random.default_rng(1).normal(size=(50, 5)) * [5, 4, 3, 2, 1]
-    scores, _ = principal(rows, rows)
-    shuffled, _ = principal(rows[::-1], rows)
-    np.testing.assert_allclose(scores, shuffled, atol=1e-9)
+    np.testing.assert_allclose(fit(rows).scores(rows), fit(rows[::-1]).scores(rows), atol=1e-9)
+
+
+@pytest.mark.parametrize("rows", [200, 3, 1])
+def test_rows_in_blocks_give_what_all_of_them_give(rows: int) -> None:
+    values = 1000 + np.random.default_rng(2).normal(size=(rows, 6)) * [9, 6, 4, 2, 1, 0]
+    whole, parts = fit(values), fit_blocks(lambda: np.array_split(values, 3))
+    np.testing.assert_allclose(parts.scores(values), whole.scores(values), atol=1e-9)
+    np.testing.assert_allclose(parts.explained, whole.explained, atol=1e-12)
+    if rows == 200:
+        np.testing.assert_allclose(whole.explained, PCA(3, svd_solver="full").fit(values).explained_variance_ratio_)
+
+
+@pytest.mark.parametrize("foreground", ["none", "first"])
+def test_what_is_computed_takes_little_beside_the_features(foreground: str) -> None:
+    import tracemalloc
+
+    adapter, probe = peaked("vit_tiny_patch16_224"), PatchPCA(foreground=foreground)
+    random = np.random.default_rng(0)
+    state = probe.init(adapter.spec)
+    state.grid = (14, 14)
+    state.features = {image: random.normal(size=(196, 256)).astype(np.float32) for image in range(64)}
+    held = sum(values.nbytes for values in state.features.values())
+    probe.compute(state)  # imports
+    tracemalloc.start()
+    probe.compute(state)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < held / 2
 
 
 def test_one_and_identical_images() -> None:
@@ -90,9 +117,9 @@ def test_one_and_identical_images() -> None:
 
 
 def test_constant_features_are_grey() -> None:
-    scores, explained = principal(np.ones((6, 4)), np.ones((6, 4)))
-    assert not scores.any()
-    assert not explained.any()
+    basis = fit(np.ones((6, 4)))
+    assert not basis.scores(np.ones((6, 4))).any()
+    assert not basis.explained.any()
 
 
 def test_undefined_and_bad_parameters() -> None:

@@ -22,6 +22,7 @@ from model_zoo.scenes import CLASSES, PROBE_BANK_SEED, Scenes
 from probes.core.base import Probe
 from probes.core.capture import Batch, same_device
 from probes.core.evaluation.figures import Measured, Share, among_first
+from probes.core.memory import at_once
 
 BANK = 2000
 """Scenes on which k-NN and linear probes stand."""
@@ -149,7 +150,7 @@ def _read(
             kind = kind or (adapter.spec.features if "cls" in code else "mean")
             order = code["logits"].topk(min(5, code["logits"].shape[1])).indices.cpu() if answers else None
             iou = None
-            if has_heads and some.batch.images.start < outlined:
+            if has_heads and some.batch.images.start // BATCH * BATCH < outlined:  # whole batches, whatever fits
                 iou = outline.compute(outline.update(outline.init(adapter.spec), some.batch))["iou"].values
         yield _Read(kind, code[kind].cpu(), some.labels.cpu(), some.surfaces, order, iou)
 
@@ -170,8 +171,9 @@ def _joined(parts: Iterable[_Read]) -> _Read:
 
 def _scenes(adapter: Adapter, scenes: Scenes, count: int) -> Iterator[_Shown]:
     """Scenes through the model's own transform, as any picture."""
-    for start in range(0, count, BATCH):
-        numbers = range(start, min(start + BATCH, count))
+    size = at_once(adapter, BATCH)
+    for start in range(0, count, size):
+        numbers = range(start, min(start + size, count))
         drawn = scenes.batch(numbers)
         pictures = [Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in drawn.images]
         masks = [partial(np.asarray, mask) for mask in drawn.masks.numpy()]

@@ -1,21 +1,15 @@
 """How many images go through a model at once, when nobody says: what the memory that is free can hold."""
 
-from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
 from model_zoo.adapter import Adapter
-from model_zoo.memory import machine_bytes
+from probes.core.base import Probe
+from probes.core.memory import SHARE, free_on, image_bytes
 
 MOST = {"cpu": 16, "cuda": 128}
 """Beyond these a forward pass of a ViT gets no faster."""
-SHARE = 0.5
-"""Part of the free memory that one batch may take."""
-ACTIVATIONS = 24
-"""Vectors a token that live at once in a block: residual, norm, query, key, value, the MLP's four-fold twice, and what
-probes make of them."""
 
 
 class BatchSize:
@@ -38,39 +32,38 @@ class BatchSize:
         return True
 
 
-def fitting(models: Iterable[Adapter], neighbours: int = 1) -> int:
-    """The largest power of two that fits for every model, where so many processes share the memory."""
-    return min((_fitting(adapter, neighbours) for adapter in models), default=1)
+def fitting(models: Iterable[Adapter], neighbours: int = 1, held: Callable[[int], int] = lambda batch: 0) -> int:
+    """The largest power of two that fits for every model, at least 1.
 
-
-def _fitting(adapter: Adapter, neighbours: int) -> int:
-    device = adapter.device
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_bytes()
-    room = max(1, int(SHARE * free / neighbours / image_bytes(adapter)))
-    return min(MOST[device.type], 1 << room.bit_length() - 1)
-
-
-def image_bytes(adapter: Adapter) -> int:
-    """An estimate from above of what one image takes on its way through a model, float32.
-
-    One layer's attention in all heads, one fused matrix of every layer, and `ACTIVATIONS` vectors of the embedding's
-    width a token; a convolutional network is taken at 64 of its inputs.
+    Args:
+        models: of which one at a time runs, all on one device.
+        neighbours: how many processes or threads share the memory.
+        held: bytes that are taken besides, where so many images run at once.
     """
-    spec = adapter.spec
-    pixels = 3 * spec.input_size[0] * spec.input_size[1]
-    if not spec.layers:
-        return 4 * 64 * pixels
-    tokens = max(layer.keys for layer in spec.layers)
-    width = int(getattr(adapter.module, "embed_dim", 0) or getattr(adapter.module, "num_features", 0) or 768)
-    matrices = max(layer.heads for layer in spec.layers) + len(spec.layers)
-    return 4 * (2 * pixels + ACTIVATIONS * tokens * width + matrices * tokens**2)
+    adapters = list(models)
+    device = adapters[0].device
+    free, largest = free_on(device) / neighbours, max(map(image_bytes, adapters))
+    sizes = [1 << power for power in range(MOST[device.type].bit_length())]
+    return max((size for size in sizes if size * largest <= SHARE * (free - held(size))), default=1)
 
 
-def free_bytes() -> int:
-    """Memory that this process can still have, bytes: the machine's free memory, within its control group's limit."""
-    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []
-    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), machine_bytes())
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    with suppress(OSError, ValueError):  # no limit
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
-    return max(free, 1)
+def held_bytes(models: Mapping[str, Adapter], probes: Mapping[str, Probe], images: int, batch: int) -> dict[str, int]:
+    """What each probe holds of a shard at most, of all models together; see `Probe.held_bytes`."""
+    return {
+        name: sum(probe.held_bytes(a, images, batch) for a in models.values() if probe.undefined(a.spec) is None)
+        for name, probe in probes.items()
+    }
+
+
+def refuse_to_hold(held: Mapping[str, int], free: float) -> None:
+    """Refuse what cannot fit whatever the batch size.
+
+    Raises:
+        ValueError: probes hold more bytes of a shard than are ``free``.
+    """
+    if (needed := sum(held.values())) > free:
+        most = max(held, key=lambda name: held[name])
+        raise ValueError(
+            f"Between forward passes the probes hold {needed / 1e9:.1f} GB, {most} the most, and {free / 1e9:.1f} GB "
+            "of memory are free: choose a smaller --image-size, fewer models or smaller minibatches."
+        )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model_zoo.command_line import printable
@@ -17,8 +16,10 @@ from probes.core.runs.progress import Progress
 
 if TYPE_CHECKING:
     from probes.core.base import Probe
+    from probes.core.runs.begun import Begun
     from probes.core.runs.engine import Engine
     from probes.core.runs.folder import RunFolder
+    from probes.core.runs.identity import FileIdentity
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
             said = "The memory does not hold one image at a time; choose a smaller model or --image-size."
         elif isinstance(error, (ModelError, WorkerError, ClusterError)):
             said = str(error)
+        elif isinstance(error, PermissionError):
+            said = f"{error.filename} cannot be read: {error.strerror}."
         else:
             raise
     progress.end()
@@ -52,9 +55,10 @@ def _known(arguments: argparse.Namespace) -> dict[str, Any] | None:
     """The manifest of OUT, if it is a whole result of just what is asked."""
     with suppress(ValueError, TypeError, KeyError):
         held = manifest.read(arguments.out)
-        if held is not None and manifest.answers(held, arguments):
-            output.check(arguments.out)
-            return held
+        if held is None or not manifest.is_whole(held) or not manifest.answers(held, arguments):
+            return None
+        output.check(arguments.out)
+        return held if output.lost(arguments.out, held) is None else None
     return None
 
 
@@ -107,22 +111,27 @@ class _Run:
         self.skipped = _Skipped(chosen)
         self.kept: dict[int, Any] = {}
         self.models: dict[str, Any] = {}
-        self.files: list[dict[str, Any]] = []
+        self.files: list[FileIdentity] = []
         self.resumed = 0
         self.device, self.batch_size = "", 0
         self.engine: Engine
+        self.begun: Begun
 
     def finish(self, references: Sequence[Any]) -> dict[str, Any]:
         """Measure what is not there yet, write OUT with its manifest, and remove the folder."""
         from probes.core.runs import shards
+        from probes.core.runs.begun import begin
         from probes.core.runs.in_turn import sets
 
         began, started = datetime.now(UTC), time.perf_counter()
-        self._begin()
+        self.begun = begin(
+            self.folder, self.asked, self.images, self.chosen, resume=self.arguments.resume, say=self.progress.say
+        )
         results: dict[str, dict[str, Any]] = {name: {} for name in self.chosen}
         with self._who_measures() as self.engine:
             together = any(probe.pairs for probe in self.chosen.values())
-            groups = sets(references, self.engine.room, together)
+            turns = self.begun.decide(lambda: sets(references, self.engine.room, together))
+            groups = [[reference for reference in references if reference.label in turn] for turn in turns]
             if len(groups) > 1:
                 self.progress.say(
                     f"The models do not fit into memory together: {len(groups)} turns, images opened anew."
@@ -130,7 +139,7 @@ class _Run:
             for number, group in enumerate(groups):
                 for name, by_label in self._measure(number, group).items():
                     results[name] |= by_label
-        if (other := shards.same_images(self.kept)) is not None:
+        if (other := shards.same_images(self.kept) or manifest.other_file(self.begun.compared)) is not None:
             raise _refused(f"{other} changed while the run was under way; leave --resume out to begin anew.")
         document = self._document(results, began, time.perf_counter() - started)
         output.write(self.arguments.out, results, document)
@@ -149,38 +158,13 @@ class _Run:
         descriptor = self.folder.descriptor
         return nullcontext(Here(self.arguments.device, lambda: os.close(descriptor)))
 
-    def _begin(self) -> None:
-        """Go on where a run was broken off, or clear what it left."""
-        from probes.core.runs.folder import RUN
-
-        names = [image.name for image in self.images]
-        old = self.folder.read_json(RUN)
-        if self.arguments.resume and old is not None:
-            if (what := manifest.difference(old["asked"], self.asked)) is not None:
-                raise _refused(_cannot(what))
-            if old["names"] != names:
-                raise _refused(_cannot(f"there were {len(old['names'])} images and now others, {len(names)}"))
-            return
-        if any(self.folder.path.glob("*.npz")):
-            self.progress.say("What a run that was broken off had measured is discarded; --resume would have kept it.")
-        self.folder.empty()
-        self.folder.write_json(RUN, {"asked": self.asked, "names": names})
-
     def _measure(self, number: int, references: Sequence[Any]) -> dict[str, dict[str, Any]]:
         """Results of a set of models that are in memory together."""
-        from model_zoo.loading import load
         from probes.core.runs import merge, shards
         from probes.core.runs.measure import in_shards
 
-        models = {}
-        for reference in references:
-            self.progress.say(f"loading {reference.label}")
-            models[reference.label] = load(
-                reference,
-                image_size=self.arguments.image_size,
-                device=self.engine.device,
-                on_progress=self.progress.load,
-            )
+        self.engine.release()
+        models = {reference.label: self._load(reference) for reference in references}
         self.engine.begin(references, models)
         kept = self.kept[number] = shards.found(self.folder, number)
         before = kept[0].provenance.dtypes if kept else {}
@@ -206,17 +190,36 @@ class _Run:
         self._note(references, models, dtypes)
         return _with_differences(found, self.engine, dtypes, first, self.chosen, self.progress.say)
 
+    def _load(self, reference: Any) -> Any:
+        """A model, and for the manifest the files that it comes from, as they were when it was loaded."""
+        from model_zoo.loading import load, weight_files
+        from probes.core.runs.identity import identify
+
+        self.progress.say(f"loading {reference.label}")
+        files = [identify(path) for path in weight_files(reference, self.progress.load)]
+        model = load(
+            reference,
+            image_size=self.arguments.image_size,
+            device=self.engine.device,
+            on_progress=self.progress.load,
+        )
+        if (other := manifest.other_file(files)) is not None:
+            raise _refused(f"{other} changed while it was read; run again once nothing writes to it.")
+        self.files += files
+        return model
+
     def _shards(self, number: int, models: Mapping[str, Any], seen: "dict[str, Probe]", dtypes: Any) -> None:
         """Measure the shards that are not there."""
         from probes.core.parameters import UsageError
-        from probes.core.runs import shards
+        from probes.core.runs import merge, shards
         from probes.core.runs.engine import Task
         from probes.core.runs.measure import shard_size
 
         kept, labels = self.kept[number], tuple(models)
         before = kept[-1] if kept else None
-        batch = self.arguments.batch_size or (before.batch_size if before else self.engine.fitting(labels))
+        batch = self.arguments.batch_size or (before.batch_size if before else self.engine.fitting(labels, seen))
         size = before.provenance.size if before else shard_size(seen, batch) * self.engine.stretch
+        merge.refuse_too_many(models, seen, len(self.images), size)
         weights = {label: adapter.digest for label, adapter in models.items()}
         provenance = shards.Provenance(manifest.key(self.asked), weights, dict(dtypes), self.device, size)
         self._check(kept, provenance)
@@ -243,32 +246,22 @@ class _Run:
     def _check(self, kept: Sequence[Any], provenance: Any) -> None:
         """Refuse to go on with shards that stand on something else."""
         from probes.core.runs import shards
+        from probes.core.runs.begun import cannot
 
         for one in kept:
             old = one.provenance
             for label, digest in provenance.weights.items():
                 if old.weights.get(label) != digest:
-                    raise _refused(_cannot(f"the weights of {label} are not those that were measured"))
+                    raise _refused(cannot(f"the weights of {label} are not those that were measured"))
             if old.device != provenance.device:
-                raise _refused(_cannot(f"it ran on {old.device}, and this is {provenance.device}"))
+                raise _refused(cannot(f"it ran on {old.device}, and this is {provenance.device}"))
             if old != provenance:
-                raise _refused(_cannot("it was another run's"))
+                raise _refused(cannot("it was another run's"))
         if (name := manifest.changed(shards.entries(kept), self.images)) is not None:
-            raise _refused(_cannot(f"the image {name} is not what was measured"))
+            raise _refused(cannot(f"the image {name} is not what was measured"))
 
     def _note(self, references: Sequence[Any], models: Mapping[str, Any], dtypes: Mapping[str, str]) -> None:
-        """For the manifest: what the models are, and the files that they and the probes' parameters come from."""
-        from model_zoo.images import sources
-        from model_zoo.loading import weights_file
-        from probes.core.runs.identity import identify
-
-        files: list[Path | None] = [weights_file(reference) for reference in references]
-        of = [getattr(probe, "of", None) for probe in self.chosen.values()]
-        files += [sources([text])[0].path for text in of if isinstance(text, str)]
-        known = {entry["file"]["path"] for entry in self.files}
-        for path in dict.fromkeys(path for path in files if path is not None):
-            if str(path.absolute()) not in known:
-                self.files.append({"file": identify(path).as_json()})
+        """For the manifest: what the models are."""
         for reference in references:
             adapter = models[reference.label]
             self.models[reference.label] = {
@@ -313,7 +306,7 @@ class _Run:
             "started": began.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
-            "files": self.files,
+            "files": [{"file": known.as_json()} for known in [*self.files, *self.begun.compared]],
             "images": images,
         }
 
@@ -347,10 +340,6 @@ def _noted(result: Any, differences: Mapping[str, float]) -> Any:
         return dataset
 
     return result.map(note) if isinstance(result, output.Pieces) else note(result)
-
-
-def _cannot(why: str) -> str:
-    return f"--resume cannot go on with the run that was broken off: {why}. Ask for the same, or leave --resume out."
 
 
 def _refused(said: str) -> Exception:

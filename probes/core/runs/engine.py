@@ -10,13 +10,14 @@ from model_zoo.adapter import Adapter
 from model_zoo.images import ImageSource
 from model_zoo.reference import ModelReference
 from probes.core.base import Probe
+from probes.core.memory import free_on
 from probes.core.precision import Chosen, Dtype, choose
 from probes.core.runner import bfloat16_differences
 from probes.core.runs import in_turn
-from probes.core.runs.batch_size import BatchSize, fitting
-from probes.core.runs.lanes import SideBySide, lanes
+from probes.core.runs.batch_size import BatchSize, fitting, held_bytes, refuse_to_hold
+from probes.core.runs.lanes import WATCHES, SideBySide, lanes
 from probes.core.runs.loader import worker_count
-from probes.core.runs.measure import Measurement, Shard
+from probes.core.runs.measure import Measurement, Shard, shard_size
 
 Differences = dict[str, dict[str, float]]
 
@@ -72,6 +73,9 @@ class Engine(Protocol):
     def room(self) -> float:
         """Bytes that the weights of models which are in memory together may take."""
 
+    def release(self) -> None:
+        """Let go of the models in memory, before others are loaded."""
+
     def begin(self, references: Sequence[ModelReference], models: Mapping[str, Adapter]) -> None:
         """Have these models in memory, and no others."""
 
@@ -81,8 +85,12 @@ class Engine(Protocol):
     def dtypes(self, asked: Dtype, images: int) -> dict[str, Chosen]:
         """The type of every model's forward passes."""
 
-    def fitting(self, labels: Sequence[str]) -> int:
-        """Images of a forward pass that fit into memory."""
+    def fitting(self, labels: Sequence[str], probes: Mapping[str, Probe]) -> int:
+        """Images of a forward pass that fit into memory beside what the probes hold.
+
+        Raises:
+            ValueError: the probes hold more than there is.
+        """
 
     def measure(self, task: Task) -> Shards:
         """Begin with the images."""
@@ -110,6 +118,10 @@ class Here:
         """See `Engine`."""
         return in_turn.room(self.device) / self.neighbours
 
+    def release(self) -> None:
+        """See `Engine`."""
+        self.models = {}
+
     def begin(self, references: Sequence[ModelReference], models: Mapping[str, Adapter]) -> None:
         """See `Engine`."""
         self.models = models
@@ -123,15 +135,24 @@ class Here:
         """See `Engine`."""
         return {label: choose(asked, adapter, images) for label, adapter in self.models.items()}
 
-    def fitting(self, labels: Sequence[str]) -> int:
+    def fitting(self, labels: Sequence[str], probes: Mapping[str, Probe]) -> int:
         """See `Engine`."""
         models = {label: self.models[label] for label in labels}
-        return fitting(models.values(), self.neighbours * lanes(models, {}, 1))
+
+        def held(batch: int) -> dict[str, int]:
+            return held_bytes(models, probes, shard_size(probes, batch), batch)
+
+        # Passes of a probe's own take the room of the lanes that there are not.
+        watching = {name: probe for name, probe in probes.items() if probe.reads <= WATCHES}
+        sharing = self.neighbours * lanes(models, watching, shard_size(probes, 1), 1, self.neighbours)
+        size = fitting(models.values(), sharing, lambda batch: sum(held(batch).values()))
+        refuse_to_hold(held(size), free_on(next(iter(models.values())).device) / self.neighbours)
+        return size
 
     def measure(self, task: Task) -> Shards:
         """See `Engine`."""
         measurement = self.measurement(task)
-        count = lanes(measurement.models, task.probes, task.size)
+        count = lanes(measurement.models, task.probes, task.size, task.batch_size, self.neighbours)
         return SideBySide(measurement, count) if count > 1 else measurement
 
     def measurement(self, task: Task) -> Measurement:

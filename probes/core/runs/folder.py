@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,18 +34,18 @@ class RunFolder:
         Raises:
             OutputError: the disk refuses.
         """
-        target = self.path / name
-        temporary = target.with_name(f".{name}.part")
+        temporary, here = f".{name}.part", self.descriptor  # not by its path, which may be another run's by now
         try:
             try:
-                with temporary.open("wb") as file:
+                with open(temporary, "wb", opener=partial(os.open, mode=0o666, dir_fd=here)) as file:
                     write(file)
                     file.flush()
                     os.fsync(file.fileno())
-                temporary.rename(target)
-                os.fsync(self.descriptor)
+                os.rename(temporary, name, src_dir_fd=here, dst_dir_fd=here)
+                os.fsync(here)
             except OSError:
-                temporary.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=here)
                 raise
         except OSError as error:
             raise OutputError(
@@ -66,12 +67,15 @@ class RunFolder:
     def empty(self) -> None:
         """Remove what another run left."""
         for entry in self.path.iterdir():
-            if entry.name != PROCESS:
-                entry.unlink()
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != PROCESS:
+                entry.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder with all that is in it, unless somebody did and another run has that place now."""
+        if _is_at(self.descriptor, self.path):
+            shutil.rmtree(self.path, ignore_errors=True)
 
 
 def place_of(out: Path) -> Path:
@@ -102,7 +106,7 @@ def claimed(out: Path) -> Iterator[RunFolder]:
         folder.write(PROCESS, lambda file: _json(file, os.getpid()))
         yield folder
     finally:
-        if path.is_dir() and {entry.name for entry in path.iterdir()} <= {PROCESS, RUN}:
+        if {entry.name for entry in os.scandir(descriptor)} <= {PROCESS, RUN}:
             folder.remove()
         os.close(descriptor)
 
@@ -114,12 +118,19 @@ def _locked(path: Path) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+            if _is_at(descriptor, path):
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open folder is still the one at a path."""
+    with suppress(OSError):
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    return False
 
 
 def _process(path: Path) -> str:

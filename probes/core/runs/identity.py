@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "xarray")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "xarray")
 ROOT = Path(__file__).parents[3]
 SETTLED_NS = 100_000_000
 """A file that was written to later than this before it was read may be written again within its clock's tick."""
@@ -82,7 +82,7 @@ def unchanged(known: FileIdentity) -> bool:
 def code(probes: Iterable[str]) -> str:
     """Digest of the source that results of some probes come from: theirs, what they stand on, and the model zoo's."""
     own = [ROOT / "probes" / f"{name.replace('-', '_')}.py" for name in probes]
-    shared = [*(ROOT / "probes" / "core").rglob("*.py"), *(ROOT / "model_zoo").glob("*.py")]
+    shared = [*(ROOT / "probes" / "core").rglob("*.py"), *(ROOT / "model_zoo").rglob("*.py")]
     digest = hashlib.sha256()
     for path in sorted({*own, *shared}):
         if path.is_file():
@@ -93,3 +93,8 @@ def code(probes: Iterable[str]) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def program(probes: Iterable[str]) -> dict[str, str]:
+    """`code` and `versions`, which have to be one on all machines of a run."""
+    return {"code": code(probes)} | versions()

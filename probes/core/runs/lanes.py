@@ -17,6 +17,8 @@ import torch
 from model_zoo.adapter import Adapter
 from model_zoo.memory import is_out_of_memory
 from probes.core.base import Probe
+from probes.core.memory import SHARE, free_on, image_bytes
+from probes.core.runs.batch_size import held_bytes
 from probes.core.runs.loader import Opened
 from probes.core.runs.measure import Folding, Measurement, Shard
 
@@ -29,14 +31,25 @@ OFTEN = 0.2
 """Seconds between two looks at how far the lanes are."""
 
 
-def lanes(models: Mapping[str, Adapter], probes: Mapping[str, Probe], size: int) -> int:
-    """How many shards of so many images are folded side by side, at most `MOST`; 1 where that is not possible."""
+def lanes(
+    models: Mapping[str, Adapter], probes: Mapping[str, Probe], size: int, batch: int = 1, neighbours: int = 1
+) -> int:
+    """How many shards are folded side by side, at most `MOST` and what fits into memory; 1 where that is not possible.
+
+    Args:
+        models: label to model.
+        probes: name to probe.
+        size: images of a shard.
+        batch: images of a forward pass.
+        neighbours: processes that share the memory.
+    """
     adapters = list(models.values())
     shard = sum(size * 12 * adapter.input_size[0] * adapter.input_size[1] for adapter in adapters)
     free = all(probe.reads <= WATCHES for probe in probes.values())
     if shard > MOST_BYTES or not free or any(adapter.device.type != "cpu" for adapter in adapters):
         return 1
-    return min(torch.get_num_threads(), MOST)
+    each = sum(held_bytes(models, probes, size, batch).values()) + batch * max(map(image_bytes, adapters)) / SHARE
+    return max(1, min(torch.get_num_threads(), MOST, int(free_on(adapters[0].device) / neighbours / each)))
 
 
 @dataclass

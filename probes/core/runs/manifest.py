@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,22 @@ from probes.core.runs import identity
 from probes.core.runs.identity import FileIdentity
 
 FORMAT = 1
+HELD: dict[str, Any] = {
+    "asked": dict,
+    "models": dict,
+    "probes": dict,
+    "undefined": list,
+    "engine": str,
+    "device": str,
+    "batch_size": int,
+    "shards": int,
+    "resumed_after": int,
+    "started": str,
+    "finished": str,
+    "seconds": (int, float),
+    "files": list,
+    "images": list,
+}
 CALLED = {
     "models": "--model",
     "images": "--images",
@@ -34,11 +51,11 @@ def asked(arguments: argparse.Namespace) -> dict[str, Any]:
     """What determines the numbers of a run, as far as it is said on the command line, paths absolute."""
     size = arguments.image_size
     return {
-        "models": [_absolute(model, "@") for model in arguments.model],
+        "models": [_resolved(model, "@") for model in arguments.model],
         "images": [text if text.startswith("scenes:") else str(Path(text).absolute()) for text in arguments.images],
         "limit": arguments.limit,
         "probes": sorted(set(arguments.probe)),
-        "parameters": sorted(_absolute(parameter, "=") for parameter in arguments.param),
+        "parameters": sorted(_resolved(parameter, "=") for parameter in arguments.param),
         "dtype": arguments.dtype,
         "device": arguments.device,
         "image_size": list(size) if isinstance(size, tuple) else size,
@@ -47,10 +64,14 @@ def asked(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _absolute(text: str, mark: str) -> str:
-    """The text with what follows its last mark made absolute, where that is a file."""
+def _resolved(text: str, mark: str) -> str:
+    """The text with what follows its last mark made absolute and followed through links, where that is a file."""
     before, found, after = text.rpartition(mark)
-    return f"{before}{mark}{Path(after).absolute()}" if found and after and Path(after).is_file() else text
+    with suppress(OSError, ValueError, RuntimeError):
+        path = Path(after).expanduser()
+        if found and after and path.is_file():
+            return f"{before}{mark}{path.resolve()}"
+    return text
 
 
 def key(question: Mapping[str, Any]) -> str:
@@ -76,12 +97,38 @@ def _said(value: Any) -> str:
 
 
 def read(out: Path) -> dict[str, Any] | None:
-    """The manifest of a result; None where there is none that can be read."""
+    """The manifest of a result as it stands; None where there is none that can be read."""
     try:
         found = json.loads((out / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None
+
+
+def is_whole(found: Mapping[str, Any]) -> bool:
+    """Whether a manifest that anyone may have written to has what is read from it, of the kinds that it has to be."""
+    if any(not isinstance(found.get(name), kind) for name, kind in HELD.items()):
+        return False
+    images = all(_is_image(entry) for entry in found["images"])
+    files = all(isinstance(entry, dict) and _is_file(entry.get("file")) for entry in found["files"])
+    reasons = all(isinstance(one, list) and list(map(type, one)) == [str] * 3 for one in found["undefined"])
+    models = all(isinstance(model, dict) and _is_model(model) for model in found["models"].values())
+    return images and files and reasons and models
+
+
+def _is_image(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or "file" not in entry:
+        return False
+    return (entry["file"] is None or _is_file(entry["file"])) and isinstance(entry.get("skipped", ""), str)
+
+
+def _is_file(known: Any) -> bool:
+    return isinstance(known, dict) and known.keys() == FileIdentity.__dataclass_fields__.keys()
+
+
+def _is_model(model: Mapping[str, Any]) -> bool:
+    said = all(isinstance(model.get(name), str) for name in ("model", "architecture", "weights_sha256", "dtype"))
+    return said and isinstance(model.get("input_size"), list)
 
 
 def answers(manifest: Mapping[str, Any], arguments: argparse.Namespace) -> bool:
@@ -103,6 +150,11 @@ def _files(manifest: Mapping[str, Any]) -> Iterator[FileIdentity]:
     for entry in [*manifest["images"], *manifest["files"]]:
         if entry["file"] is not None:
             yield FileIdentity(**entry["file"])
+
+
+def other_file(known: Sequence[FileIdentity]) -> str | None:
+    """The path of the first file that no longer holds what it held; None where all do."""
+    return next((one.path for one in known if not identity.unchanged(one)), None)
 
 
 def changed(entries: Sequence[Any], images: Sequence[ImageSource]) -> str | None:

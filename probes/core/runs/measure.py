@@ -19,6 +19,7 @@ from probes.core.runner import Fold
 from probes.core.runs.batch_size import BatchSize
 from probes.core.runs.identity import FileIdentity
 from probes.core.runs.loader import Loader, Opened, preprocessing
+from probes.core.runs.reference import show
 
 SMALLEST = 64
 LARGEST = 4096
@@ -192,6 +193,8 @@ class Folding:
     def __init__(self, asked: Measurement, models: Mapping[str, Adapter], first: int) -> None:
         self.asked, self.models, self.next = asked, models, first
         self.folds = {label: Fold(adapter, asked.probes) for label, adapter in models.items()}
+        for label, fold in self.folds.items():
+            show(fold, asked.images, asked.dtypes[label])
         self.pairs: dict[tuple[str, str, str], Any] = {}
 
     def take(self, opened: Sequence[Opened]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from model_zoo.adapter import Adapter
+from model_zoo.memory import free_bytes
 from probes.core.base import PairProbe, Probe
 from probes.core.output import Pieces
 from probes.core.precision import Chosen
@@ -40,7 +41,7 @@ def results(
 ) -> dict[str, dict[str, xr.Dataset | Pieces]]:
     """``result[probe][label]`` and, of probes that compare models, ``result[probe][label_a+label_b]``."""
     found: dict[str, dict[str, xr.Dataset | Pieces]] = {name: {} for name in probes}
-    states: dict[tuple[str, str], Any] = {}
+    with_state: set[tuple[str, str]] = set()
     seen = in_shards(probes)
     for label, adapter in models.items():
         alone = Fold(adapter, {name: probe for name, probe in probes.items() if name not in seen})
@@ -55,8 +56,8 @@ def results(
             elif probe.per_image:
                 result = _pieces(f"result/{name}/{label}", shards)
             else:
-                states[name, label] = _merged(probe, f"state/{name}/{label}", adapter, shards)
-                result = _named(probe.compute(states[name, label]), shards)
+                with_state.add((name, label))
+                result = _named(probe.compute(_merged(probe, f"state/{name}/{label}", adapter, shards)), shards)
             source = adapter.reference.source if adapter.reference else label
             attributes = _parameters(probe) | {"model": source, "weights_sha256": [adapter.digest]}
             attributes["dtype"] = dtypes[label] if probe.autocasts else "float32"
@@ -66,8 +67,34 @@ def results(
     for name, probe in probes.items():
         for a, b in combinations(models, 2):
             if probe.pairs:
-                found[name][f"{a}+{b}"] = _pair(name, probe, (a, b), models, states, found[name], shards)
+                found[name][f"{a}+{b}"] = _pair(name, probe, (a, b), models, with_state, found[name], shards)
     return found
+
+
+def refuse_too_many(models: Mapping[str, Adapter], probes: Mapping[str, Probe], images: int, size: int) -> None:
+    """Refuse so many images that what a probe holds of all of them at the end does not fit into the free memory.
+
+    Args:
+        models: label to model.
+        probes: name to probe, those that see images.
+        images: all of the run.
+        size: images of a shard.
+
+    Raises:
+        ValueError: a state of one model over all images takes more than there is.
+    """
+    free = free_bytes()
+    for name, probe in probes.items():
+        for adapter in models.values():
+            if probe.per_image or probe.undefined(adapter.spec) is not None:
+                continue
+            whole, part = (probe.held_bytes(adapter, count, 1) for count in (images, min(size, images)))
+            if whole > part and whole > free:
+                raise ValueError(
+                    f"{name} holds features of all {images:,} images at the end, which take {whole / 1e9:.1f} GB, and "
+                    f"{free / 1e9:.1f} GB of memory are free: choose at most {free * images // whole:,} images with "
+                    "--limit, or a smaller --image-size."
+                )
 
 
 def with_attributes(result: xr.Dataset | Pieces, attributes: Mapping[str, Any]) -> xr.Dataset | Pieces:
@@ -97,7 +124,7 @@ def _pair(
     probe: Probe,
     labels: tuple[str, str],
     models: Mapping[str, Adapter],
-    states: Mapping[tuple[str, str], Any],
+    with_state: Set[tuple[str, str]],
     alone: Mapping[str, xr.Dataset | Pieces],
     shards: Shards,
 ) -> xr.Dataset:
@@ -106,7 +133,7 @@ def _pair(
     attributes = _parameters(probe) | {"weights_sha256": [models[label].digest for label in labels]}
     if shards.unreadable:
         attributes["unreadable"] = list(shards.unreadable)
-    if not isinstance(probe, PairProbe) or any((name, label) not in states for label in labels):
+    if not isinstance(probe, PairProbe) or any((name, label) not in with_state for label in labels):
         reasons = (alone[label].attrs.get("undefined") for label in labels)
         undefined = next(filter(None, reasons), "there was no image to compare with")
         return xr.Dataset(attrs={"undefined": undefined} | attributes)

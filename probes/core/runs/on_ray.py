@@ -83,7 +83,7 @@ class OnRay:
         self.arguments, self.share, self.images = arguments, share, images
         self.actor = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(Worker)
         self.stretch = STRETCH if share.gpus else 1
-        self.code = identity.code(arguments.probe)
+        self.program = identity.program(arguments.probe)
         self.workers = [self._worker() for _ in range(share.count)]
         self.idle: list[Any] = []
         self.running: dict[Any, _Call] = {}
@@ -102,11 +102,14 @@ class OnRay:
         """See `Engine`."""
         return float(self._ask("room"))
 
+    def release(self) -> None:
+        """See `Engine`; each worker does so when it is given others."""
+
     def begin(self, references: Sequence[ModelReference], models: Mapping[str, Adapter]) -> None:
         """See `Engine`."""
         asked = self.arguments
         self.weights = {label: adapter.digest for label, adapter in models.items()}
-        self.models = list(references), asked.image_size, asked.dtype, self.images, list(asked.probe), self.code
+        self.models = list(references), asked.image_size, asked.dtype, self.images, list(asked.probe), self.program
         self.about, self.task, self.idle, self.running = None, None, [], {}
         for worker in self.workers:
             self._load(worker)
@@ -121,9 +124,9 @@ class OnRay:
         """See `Engine`."""
         return self._known.dtypes
 
-    def fitting(self, labels: Sequence[str]) -> int:
+    def fitting(self, labels: Sequence[str], probes: Mapping[str, Probe]) -> int:
         """See `Engine`."""
-        return min(self._known.fitting[label] for label in labels)
+        return int(self._ask("fitting", labels, probes))
 
     def measure(self, task: Task) -> "RayShards":
         """See `Engine`."""

@@ -35,7 +35,6 @@ class About:
         device: where forward passes run.
         weights: digest of every model's.
         dtypes: type of every model's forward passes.
-        fitting: images of a forward pass that fit into its memory, of every model.
     """
 
     host: str
@@ -43,7 +42,6 @@ class About:
     device: str
     weights: dict[str, str]
     dtypes: dict[str, Chosen]
-    fitting: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -91,13 +89,16 @@ class Worker:
         asked: Dtype,
         images: int,
         probes: Sequence[str],
-        code: str,
+        program: dict[str, str],
     ) -> About:
         """Load models in place of those that were there."""
-        if identity.code(probes) != code:
-            raise ClusterError(f"The worker on {self.host} runs another version of this program: use one checkout.")
+        for name, here in identity.program(probes).items():
+            if here != program[name]:
+                of = "this program" if name == "code" else name
+                version = "" if name == "code" else f", {here} where the run was begun with {program[name]}"
+                raise ClusterError(f"The worker on {self.host} has another version of {of}{version}: use one.")
         self.measurement = None
-        self.here.begin(references, {})
+        self.here.release()
         models = {one.label: load(one, image_size=size, device=self.here.device) for one in references}
         self.here.begin(references, models)
         return About(
@@ -106,8 +107,11 @@ class Worker:
             self.here.device_name(),
             {label: adapter.digest for label, adapter in models.items()},
             self.here.dtypes(asked, images),
-            {label: self.here.fitting([label]) for label in models},
         )
+
+    def fitting(self, labels: Sequence[str], probes: Mapping[str, Probe]) -> int:
+        """Images of a forward pass that fit into its memory."""
+        return self.here.fitting(labels, probes)
 
     def prepare(self, task: Task) -> None:
         """Have the images and the probes ready."""
