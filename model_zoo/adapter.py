@@ -187,7 +187,8 @@ class Adapter:
     def digest(self) -> str:
         """SHA-256 over names and values of all weights: two models with one digest are the same."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.module.state_dict().items()):
+        decoder = self.decoder.state_dict() if self.decoder is not None else {}
+        for name, tensor in [*sorted(self.module.state_dict().items()), *sorted(decoder.items())]:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()

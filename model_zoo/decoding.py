@@ -77,6 +77,7 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
     Raises:
         ImageError: not an image, truncated, larger than 64 MiB or 100 million pixels, smaller than 8 px, a JPEG of more
             than 100 passes (30 at 100 million pixels), or decoding takes longer than 20 s of processor time.
+        MemoryError: no memory is left for it now.
     """
     name, data = _read(source)
     try:
@@ -86,6 +87,8 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)
                 return _to_rgb(image)
+    except MemoryError:  # says nothing of the file
+        raise
     except Exception as error:
         raise _explained(name, error) from None
 
@@ -101,6 +104,8 @@ def check_image(source: str | Path | bytes | BinaryIO) -> tuple[int, int]:
         with Image.open(_Patient(data, name), formats=FORMATS) as image:
             _check(name, image, data)
             return image.size
+    except MemoryError:  # says nothing of the file
+        raise
     except Exception as error:
         raise _explained(name, error) from None
 

@@ -1,5 +1,6 @@
 """The images of a run: what they are called, and how to get their pixels when they are needed."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,9 @@ from PIL import Image
 
 from model_zoo.command_line import printable
 from model_zoo.decoding import SUFFIXES, ImageError, open_image
+
+ANY = "*"
+"""Stands for the files of a folder that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,15 @@ def sources(paths: Sequence[str | Path], limit: int | None = None) -> list[Image
 
     An image of a folder is named by its path in the folder, another by its file's name; where two would have one name,
     both have their whole path. Control characters in names are escaped. In a folder of folders each image is labelled
-    by the folder it lies in.
+    by the folder it lies in. A folder in it that cannot be read counts as one image, ``FOLDER/*``, that cannot be read.
 
     Args:
-        paths: image files, folders (searched recursively, in sorted order) or ``scenes:N`` (N procedural held-out
-            scenes with a fixed seed).
+        paths: image files, folders (searched recursively, in sorted order; links to folders are followed unless they
+            lead back) or ``scenes:N`` (N procedural held-out scenes with a fixed seed).
         limit: keep at most this many.
 
     Raises:
-        ImageError: a path that does not exist, a folder without images, or a malformed ``scenes:N``.
+        ImageError: a path that does not exist or cannot be read, a folder without images, or a malformed ``scenes:N``.
     """
     found = list(islice(chain.from_iterable(map(_expand, paths)), limit))
     return _distinct(found)
@@ -80,15 +84,55 @@ def _expand(path: str | Path) -> Iterator[_Found]:
         yield from _scenes(text)
         return
     path, shown = Path(path), printable(text)
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not files:
-            raise ImageError(f"The folder {shown} holds no image ({', '.join(sorted(SUFFIXES))}).")
-        yield from (_file(p, str(p.relative_to(path))) for p in files)
-    elif path.is_file():
-        yield _file(path, path.name)
-    else:
-        raise ImageError(f"{shown} is neither an image file nor a folder; give a file, a folder or scenes:N.")
+    try:
+        if path.is_dir():
+            found = _below(path)
+        elif path.is_file():
+            found = [(path, path.name)]
+        else:
+            raise ImageError(f"{shown} is neither an image file nor a folder; give a file, a folder or scenes:N.")
+    except OSError as error:
+        raise ImageError(f"{shown} cannot be read: {error.strerror or error}.") from None
+    if not found:
+        raise ImageError(f"The folder {shown} holds no image ({', '.join(sorted(SUFFIXES))}).")
+    yield from (_file(place, name) for place, name in found)
+
+
+def _below(top: Path) -> list[tuple[Path, str]]:
+    """Places and names of the images below a folder; one that cannot be read stands for what it holds, ``FOLDER/*``.
+
+    Links to folders are followed, but for those that lead to where they lie or above.
+    """
+    found: list[Path] = []
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(top, (Path(os.path.realpath(top)),))]
+    while waiting:
+        folder, above = waiting.pop()
+        try:
+            with os.scandir(folder) as scanned:
+                entries = list(scanned)
+        except OSError:
+            if folder == top:
+                raise
+            found.append(folder / ANY)
+            continue
+        for entry in entries:
+            path = folder / entry.name
+            try:
+                if entry.is_dir():
+                    waiting += _entered(path, entry.is_symlink(), above)
+                elif path.suffix.lower() in SUFFIXES and entry.is_file():
+                    found.append(path)
+            except OSError:  # a link to what may not be seen: opening it says why
+                found.append(path)
+    return [(path.parent if path.name == ANY else path, str(path.relative_to(top))) for path in sorted(found)]
+
+
+def _entered(folder: Path, is_link: bool, above: tuple[Path, ...]) -> list[tuple[Path, tuple[Path, ...]]]:
+    """A folder with the real places that one came by; nothing where a link leads back to one or above it."""
+    if not is_link:
+        return [(folder, (*above[:-1], above[-1] / folder.name))]
+    real = Path(os.path.realpath(folder))
+    return [] if any(place.is_relative_to(real) for place in above) else [(folder, (*above, real))]
 
 
 def _file(path: Path, name: str) -> _Found:

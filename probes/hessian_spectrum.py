@@ -83,6 +83,11 @@ class HessianSpectrum(Probe):
         """Gradients are taken in the model's own type."""
         return False
 
+    @property
+    def minibatch(self) -> int:
+        """Images that are measured together: a run's shards hold whole ones."""
+        return self.batch
+
     def undefined(self, spec: ModelSpec) -> str | None:
         """Models whose loss cannot be told of images."""
         return objectives.undefined(spec)

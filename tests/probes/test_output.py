@@ -12,6 +12,7 @@ import xarray as xr
 import zarr
 
 from probes.core import output
+from probes.core.command import main
 
 
 def results(value: float = 1.0) -> dict[str, dict[str, xr.Dataset]]:
@@ -146,3 +147,12 @@ def test_a_writer_that_is_killed_leaves_the_old_result(tmp_path: Path) -> None:
     assert (xr.open_zarr(out, group="attention-maps/a").attention == 0.5).all()
     output.write(out, results(0.75))
     assert names(tmp_path) == ["out.zarr"]
+
+
+def test_show_heads_each_probe_on_a_line_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output.write(tmp_path / "out.zarr", results())
+    assert main(["show", str(tmp_path / "out.zarr")]) == 0
+    said = capsys.readouterr().out
+    assert "\n\nattention-maps\n  a, n = 2\n" in said
+    assert "\n\ncka\n  a+b 1.2: not defined: why\n" in said
+    assert "\\" not in said

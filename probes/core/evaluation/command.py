@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import probes
 from model_zoo.adapter import Adapter
+from model_zoo.command_line import printable
 from model_zoo.decoding import ImageError
 from model_zoo.features import TEMPERATURE, K
 from model_zoo.images import ImageSource, sources
@@ -79,6 +81,12 @@ def run(args: argparse.Namespace) -> int:
     except KeyError as error:
         progress.end()
         print(f"evaluate: the model has no {error} features; use --features mean", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        progress.end()
+        print(f"evaluate: {printable(str(error.filename))} cannot be used: {error.strerror}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         progress.end()
@@ -195,7 +203,7 @@ def _asked(
         "classes": args.classes and hashlib.sha256(args.classes.read_bytes()).hexdigest(),
         "files": digest.hexdigest(),
         "names": hashlib.sha256("\0".join(names).encode()).hexdigest(),
-        "code": identity.code([]),
+        "code": identity.code(probes.available()),
         "versions": identity.versions(),
     }
 

@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+import probes
 from model_zoo.adapter import Adapter, ModelSpec
 from model_zoo.decoding import ImageError
 from model_zoo.features import QUERIES, K, extract, fit_linear, nearest_classes
@@ -54,8 +55,8 @@ class Settings:
 
     Attributes:
         figures: of ``top1`` (with top-5), ``knn`` and ``linear``.
-        bank: images that k-NN and linear probe stand on; of none, every second of the measured ones that can be read,
-            and the two are measured on the others.
+        bank: images that k-NN and linear probe stand on; of none, every second of each class among the measured ones
+            that can be read, from the first, and the two are measured on the others.
         classes: a table of what the classifier's outputs are called, see :func:`classifier_outputs`.
         kind: ``cls`` or ``mean`` features; None takes the model's own, ``spec.features``.
         neighbours: k of k-NN.
@@ -126,7 +127,8 @@ def evaluate_images(
         )
     with _place(folder) as place:
         whole = [*settings.bank.images, *images]
-        store = _Store(_measured(adapter, whole, settings, answers, place, resume, progress or Progress()), first)
+        parts = _measured(adapter, whole, settings, answers, place, resume, progress or Progress())
+        store = _Store(parts, first, labels)
         if not store.count:
             raise ImageError(f"None of the {len(images)} images can be read. {store.error}")
         return _figures(store, labels, numbers, len(order), settings, answers, [one.name for one in whole])
@@ -235,14 +237,10 @@ class _Read:
 
 @dataclass(frozen=True)
 class _Part:
-    """A shard on disk: its file, the place and the rank of each image that can be read, and the places of the others.
-
-    A rank counts the images that can be read, from 0.
-    """
+    """A shard on disk: its file, the place of each image that can be read, and the places of the others."""
 
     path: Path
     places: np.ndarray
-    ranks: np.ndarray
     skipped: tuple[int, ...]
     error: str
 
@@ -259,27 +257,28 @@ class _Store:
         parts: shards that hold images.
         first: place of the first measured image, after those of a bank.
         count: measured images that can be read.
-        bank_size: images of the bank that can be read.
+        bank: places of the bank's images that can be read.
+        bank_size: how many they are.
         skipped: places of the images that cannot.
     """
 
-    def __init__(self, parts: Sequence[_Part], first: int) -> None:
+    def __init__(self, parts: Sequence[_Part], first: int, labels: Tensor) -> None:
         self.parts = [part for part in parts if len(part.places)]
         self.first = first
         self.count = sum(int((part.places >= first).sum()) for part in parts)
-        self.bank_size = sum(int(self._in_bank(part).sum()) for part in parts)
+        places = np.concatenate([part.places for part in parts]) if parts else np.zeros(0, np.int64)
+        bank = places < first if first else every_second(labels[torch.from_numpy(places)].numpy())
+        self.bank = places[bank]  # in order
+        self.bank_size = len(self.bank)
         self.skipped = [place for part in parts for place in part.skipped]
         self.error = next((part.error for part in parts if part.error), "")
-
-    def _in_bank(self, part: _Part) -> np.ndarray:
-        return part.places < self.first if self.first else part.ranks % 2 == 0
 
     def blocks(self, labels: Tensor, *, bank: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """Features and classes of the bank, or of what is measured with it, a good ``QUERIES`` at a time."""
         features: list[Tensor] = []
         classes: list[Tensor] = []
         for part in self.parts:
-            rows = self._in_bank(part) == bank
+            rows = np.isin(part.places, self.bank, invert=not bank)
             if rows.any():
                 features.append(torch.from_numpy(part.read().features[rows]))
                 classes.append(labels[torch.from_numpy(part.places[rows])].long())
@@ -315,7 +314,7 @@ def _measured(
         "the bank": len(settings.bank.images),
         "--features": settings.kind,
         "--figures": answers,
-        "the code of this program": identity.code([]),
+        "the code of this program": identity.code(probes.available()),
         "the versions of packages": identity.versions(),
     }
     _begin(folder, asked, resume, progress)
@@ -367,7 +366,16 @@ def _part(kept: shards.Kept) -> _Part:
     places = np.array([entry.place for entry in entries if not entry.skipped], np.int64)
     skipped = tuple(entry.place for entry in entries if entry.skipped)
     error = next((entry.skipped for entry in entries if entry.skipped), "")
-    return _Part(kept.path, places, kept.shard.first + np.arange(len(places)), skipped, error)
+    return _Part(kept.path, places, skipped, error)
+
+
+def every_second(labels: np.ndarray) -> np.ndarray:
+    """Which images are the first, third, fifth … of their class: boolean (images,)."""
+    order = np.argsort(labels, kind="stable")
+    _, begins, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    second = np.zeros(len(labels), dtype=bool)
+    second[order] = (np.arange(len(labels)) - np.repeat(begins, counts)) % 2 == 0
+    return second
 
 
 def _cannot(why: str) -> str:

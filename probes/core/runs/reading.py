@@ -8,7 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from probes.core.output import OutputError
+from probes.core.output import OutputError, lost
+from probes.core.runs import manifest
 
 PLAIN = re.compile(r"[<>|](b1|[iu][1248]|f[248]|[US][1-9][0-9]{0,4})")
 """Types of arrays: numbers, yes or no, and text of a fixed length. An array of objects could hold a pickle."""
@@ -19,6 +20,8 @@ BLOSC_HEADER = 16
 
 def check(path: Path) -> None:
     """Refuse what this program does not write: links, objects, filters, other compressors, chunks that unfold too far.
+
+    And what is not whole: where the manifest says how many files and bytes there are, they have to be there.
 
     Args:
         path: a tree whose names `output.not_ours` has found to be those of a result.
@@ -34,6 +37,9 @@ def check(path: Path) -> None:
             raise OutputError(f"{here} is larger than any that this program writes, so the result was not opened.")
         if file.name == ".zarray":
             _check_array(file.parent, _read(file), str(here.parent))
+    document = manifest.read(path)
+    if document is not None and (said := lost(path, document)) is not None:
+        raise OutputError(said)
 
 
 def _check_array(folder: Path, about: Any, name: str) -> None:

@@ -35,11 +35,14 @@ def summary(path: Path) -> Iterator[str]:
     """
     groups = dict(opened(path))
     document = manifest.read(path)
+    if document is not None and not manifest.is_whole(document):
+        raise output.OutputError(f"The {manifest.MANIFEST} of {path} is damaged; measure anew.")
     yield str(path)
     if document is not None:
         yield from _measured(document)
     for probe in dict.fromkeys(name.partition("/")[0] for name in groups):
-        yield f"\n{probe}"
+        yield ""
+        yield probe
         for name, dataset in groups.items():
             if name.partition("/")[0] == probe:
                 yield from _numbers(name.partition("/")[2], dataset)
@@ -51,7 +54,11 @@ def opened(path: Path) -> "Iterator[tuple[str, xr.Dataset]]":
     Raises:
         OutputError: there is no result of this program.
     """
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise output.OutputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    if not exists:
         raise output.OutputError(f"{path} does not exist; give a result of `python -m probes run`.")
     if output.not_ours(path) is not None:
         raise output.OutputError(f"{path} is not a result of `python -m probes run`.")
