@@ -76,10 +76,9 @@ def draw(label: str, act: str, taken: Sequence[str], on_choose: Callable[[str], 
     )
     if found is None:
         return
-    untrained = not _has_weights(found) or st.toggle("Random weights", key="add_random", help=_RANDOM)
-    if untrained:
-        seed = st.number_input("Seed of the random weights", 0, MOST_SEED, 0, key="add_seed")
-        found = f"timm:{reference_name(found)}@random:{seed}"
+    if not _has_weights(found) or st.toggle("Random weights", key="add_random", help=_RANDOM):
+        st.number_input("Seed of the random weights", 0, MOST_SEED, 0, key="add_seed")
+    found = _asked(found)
     if found in taken:
         st.caption("This model is compared already.")
         return
@@ -91,10 +90,18 @@ def draw(label: str, act: str, taken: Sequence[str], on_choose: Callable[[str], 
     _cost(found)
 
     def choose() -> None:
+        chosen = _asked(st.session_state["add_model"])  # the button may be pressed before the toggle's run has come
         st.session_state["add_model"] = None
-        on_choose(found)
+        on_choose(chosen)
 
     st.button(act, key="add_button", width="stretch", on_click=choose)
+
+
+def _asked(model: str) -> str:
+    """The MODEL string of a found model with the weights that the widgets say now."""
+    if _has_weights(model) and not st.session_state.get("add_random"):
+        return model
+    return f"timm:{reference_name(model)}@random:{st.session_state.get('add_seed', 0)}"
 
 
 _RANDOM = "The architecture as it is before any training, to compare with what was learned."

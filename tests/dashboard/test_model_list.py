@@ -74,6 +74,15 @@ def test_random_weights_and_their_seed_are_chosen_beside_the_name(zoo):
     assert chosen(at)[3:] == ("timm:vit_small_patch14_dinov2.lvd142m@random:7",)
 
 
+def test_add_takes_what_the_toggle_says_when_it_is_pressed(zoo):
+    """Whoever is faster than the page presses the button that was drawn before the toggle was."""
+    at = zoo(*THREE)
+    at.selectbox(key="add_model").set_value("dinov2-s14").run()
+    at.toggle(key="add_random").set_value(True)
+    at.button(key="add_button").click().run()
+    assert chosen(at)[3:] == ("timm:vit_small_patch14_dinov2.lvd142m@random:0",)
+
+
 def test_taking_out_moving_and_replacing_keep_place_and_colour(zoo):
     at = zoo(*THREE)
     assert carried(at) == ["orange:vit-b16-in1k"]
