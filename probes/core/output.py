@@ -117,18 +117,29 @@ def _is_labelled(group: Path) -> bool:
 
 
 def stored_in(path: Path) -> dict[str, int]:
-    """Files that a result has beside its manifest, and their bytes: told in it, so that one that is lost is missed."""
-    found = [file for file in path.rglob("*") if file.is_file() and file.name != MANIFEST]
-    return {"files": len(found), "bytes": sum(file.stat().st_size for file in found)}
+    """Chunks of every array of a result, told in its manifest, so that one that is lost is missed."""
+    arrays = sorted(about.parent for about in path.rglob(".zarray"))
+    return {
+        array.relative_to(path).as_posix(): sum(not name.startswith(".") for name in os.listdir(array))  # noqa: PTH208
+        for array in arrays
+    }
 
 
-def lost(path: Path, manifest: Mapping[str, Any]) -> str | None:
-    """Say in one sentence that a result is not as it was written; None where it is, or its manifest does not say."""
+def lost(path: Path, manifest: Mapping[str, Any], *, arrays: bool = False) -> str | None:
+    """Say in one sentence that chunks are missing of a result; None where none are, or its manifest does not tell.
+
+    Args:
+        path: the result.
+        manifest: as anyone may have written it.
+        arrays: whether arrays that are not there at all are missed, too.
+    """
     told = manifest.get("stored")
-    if told is None or told == (found := stored_in(path)):
+    if not isinstance(told, dict):
         return None
-    held = f"{found['files']:,} files of {found['bytes']:,} bytes"
-    return f"{path.name} is not as it was written, it holds {held} now: copy it again, or measure anew."
+    found = stored_in(path)
+    fewer = [name for name, count in found.items() if isinstance(had := told.get(name), int) and count < had]
+    missing = fewer + (sorted(told.keys() - found.keys()) if arrays else [])
+    return f"{path.name} lost a part of {missing[0][:200]}: copy it again, or measure anew." if missing else None
 
 
 def write(

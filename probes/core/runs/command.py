@@ -58,7 +58,7 @@ def _known(arguments: argparse.Namespace) -> dict[str, Any] | None:
         if held is None or not manifest.is_whole(held) or not manifest.answers(held, arguments):
             return None
         output.check(arguments.out)
-        return held if output.lost(arguments.out, held) is None else None
+        return held if output.lost(arguments.out, held, arrays=True) is None else None
     return None
 
 

@@ -21,7 +21,7 @@ BLOSC_HEADER = 16
 def check(path: Path) -> None:
     """Refuse what this program does not write: links, objects, filters, other compressors, chunks that unfold too far.
 
-    And what is not whole: where the manifest says how many files and bytes there are, they have to be there.
+    And what is not whole: an array has the chunks that the manifest tells of.
 
     Args:
         path: a tree whose names `output.not_ours` has found to be those of a result.
