@@ -33,6 +33,8 @@ FAMILIES: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "coatnet_0_224": ((64, 96), HYBRID),  # attention between convolutions, a bias of positions, no token but the map's
     "tnt_s_patch16_224": ((224, 224), {"depth": 2}),  # pixels and patches in two streams
 }
+CONVOLUTIONAL = {"resnet18": (64, 96)}
+"""The reference, which takes inputs of any size."""
 QUICK = ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "vit_small_patch14_reg4_dinov2")
 
 
@@ -49,12 +51,13 @@ def peaked(
         small: what makes a model small that is not in `FAMILIES`.
     """
     usual, own = FAMILIES.get(name, (None, {}))
-    size, small = size or usual, own | small
+    size, small = size or usual or CONVOLUTIONAL.get(name), own | small
     default = timm.get_pretrained_cfg(name, allow_unregistered=False).input_size[1:]
     resized = size is not None and tuple(size) != tuple(default)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = timm.create_model(name, **small, **({"img_size": size} if resized else {}))
+        made_for = {"img_size": size} if resized and name not in CONVOLUTIONAL else {}
+        model = timm.create_model(name, **small, **made_for)
         for module in model.modules():
             _sharpen(module, sharpen)
         decoder = _decoder(model) if name == "vit_tiny_patch16_224" else None

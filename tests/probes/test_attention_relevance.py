@@ -5,13 +5,11 @@ import threading
 
 import numpy as np
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_zoo.adapter import Adapter
 from model_zoo.decoding import ImageError
 from model_zoo.images import ImageSource
 from probes.attention_relevance import AttentionRelevance
@@ -31,18 +29,13 @@ def models():
 
     def get(name: str):
         if name not in built:
-            built[name] = small_resnet() if name == "resnet18" else peaked(name)
+            built[name] = peaked(name)
         return built[name]
 
     return get
 
 
 OTHER = ImageSource("other", lambda: noise(1, seed=9)[0])
-
-
-def small_resnet() -> Adapter:
-    torch.manual_seed(0)
-    return Adapter(timm.create_model("resnet18").double(), image_size=(64, 96))
 
 
 def gradients(adapter, x, target: Target):

@@ -105,7 +105,7 @@ def test_a_result_that_is_kept_by_image_does_not_depend_on_the_other_images(name
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "family", [*QUICK, "vit_base_patch16_siglip_224", "cait_xxs24_224", "coatnet_0_224", "resnet50"]
+    "family", [*QUICK, "vit_base_patch16_siglip_224", "cait_xxs24_224", "coatnet_0_224", "resnet18"]
 )
 def test_defined_or_says_why(name: str, family: str) -> None:
     probe, adapter = made(name), peaked(family)

@@ -1,11 +1,9 @@
 """What gradients keep: told before a pass, and images run together only as far as there is room for it."""
 
 import pytest
-import timm
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from model_zoo.adapter import Adapter
 from probes.core import gradients
 from probes.core.gradients import attention_gradients, graph_bytes, images_at_once
 from probes.core.relevance import METHODS, relevance, undefined
@@ -71,7 +69,7 @@ def test_fewer_images_run_together_where_each_keeps_more(written_out: bool, monk
 def test_images_that_do_not_run_together_have_the_same_maps(
     name: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adapter = resnet() if name == "resnet18" else peaked(name)
+    adapter = peaked(name)
     if undefined(adapter.spec, method):
         pytest.skip("not defined")
     x = inputs(adapter, noise(5))
@@ -94,8 +92,3 @@ def test_images_that_do_not_run_together_have_the_same_maps(
     torch.testing.assert_close(apart.score.values, together.score.values)
     assert apart.score.classes.tolist() == together.score.classes.tolist()
     assert apart.readout == together.readout
-
-
-def resnet() -> Adapter:
-    torch.manual_seed(0)
-    return Adapter(timm.create_model("resnet18").double(), image_size=(64, 96))
