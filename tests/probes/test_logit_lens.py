@@ -11,6 +11,7 @@ from model_zoo.images import ImageSource
 from probes import logit_lens
 from probes.core.runner import run
 from probes.logit_lens import LogitLens
+from probes.patch_pca import PatchPCA
 from tests.probes.families import Double, inputs, noise, peaked
 
 IMAGES = noise(3)
@@ -38,6 +39,14 @@ def test_the_last_class_token_is_the_prediction(name: str) -> None:
     assert np.array_equal(found["cls_class"], expected.indices)
     np.testing.assert_allclose(found["cls_probability"], expected.values, rtol=1e-5)
     assert expected.values[:, 0].min() > 0.01, "near-uniform probabilities would hide errors"
+
+
+def test_it_does_not_disturb_probes_that_read_the_norm_it_uses() -> None:
+    adapter = double("vit_tiny_patch16_224")
+    both = run({"m": adapter}, SOURCES, {"lens": LogitLens(), "pca": PatchPCA(layer="last")}, batch_size=2)
+    alone = run({"m": adapter}, SOURCES, {"pca": PatchPCA(layer="last")}, batch_size=2)
+    xr.testing.assert_equal(both["pca"]["m"], alone["pca"]["m"])
+    xr.testing.assert_equal(both["lens"]["m"], result(adapter))
 
 
 @pytest.mark.parametrize(
