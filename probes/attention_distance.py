@@ -44,7 +44,8 @@ class AttentionDistance(Probe):
         (layer, head) each: ``distance``: mean over images, input pixels, 0 to the diagonal between patch centres;
         ``distance_sem``: its standard error over the images (NaN for one image); ``cls_mass``: what patch queries give
         to CLS, 0 to 1 (NaN without CLS). ``uniform_distance`` and ``largest_distance``: the value of uniform attention
-        and the largest possible one. NaN in a layer in which it is not defined; ``reason`` (layer) says why.
+        and the largest possible one on the model's own grid (in later stages of a hybrid a little less).
+        NaN in a layer in which it is not defined; ``reason`` (layer) says why.
 
     Note:
         The mean says nothing about shape: half near and half far reads like all at middle distance. Border patches
@@ -95,7 +96,9 @@ class AttentionDistance(Probe):
         first = seen.before(layer.prefix)
         weights = seen.weights[:, :, first:]
         start = max(int(seen.queries[0]) - layer.prefix, 0)
-        lengths = _lengths(layer.grid, spec.patch, start, start + weights.shape[2], weights.dtype, weights.device)
+        lengths = _lengths(
+            layer.grid, _side(spec, layer), start, start + weights.shape[2], weights.dtype, weights.device
+        )
         inside = weights[..., layer.prefix :]
         if len(inside) == 1:  # of one image, one product for each query is faster than all products of numbers
             distance = torch.einsum("bhqk,qk->bhq", inside, lengths).double()
@@ -139,6 +142,11 @@ class AttentionDistance(Probe):
                 "diagonal": float(np.hypot(*spec.input_size)),
             },
         )
+
+
+def _side(spec: ModelSpec, layer: AttentionLayer) -> int:
+    """Side of a layer's patch in pixels of the input: later stages of a hybrid have fewer and larger ones."""
+    return spec.patch * round(spec.grid[0] / layer.grid[0])
 
 
 def reason(layer: AttentionLayer) -> str:

@@ -71,6 +71,21 @@ def test_matches_the_definition(name: str, renormalise: bool) -> None:
     assert result.attrs["n"] == 3
 
 
+def test_the_patches_of_later_stages_are_as_large_as_they_are() -> None:
+    """A hybrid whose last stage attends among patches of 32 pixels, after one with patches of 16."""
+    small = {"embed_dim": (16, 16, 32, 64), "depths": (1, 1, 1, 1), "block_type": ("C", "C", "T", "T")}
+    adapter = peaked("coatnet_0_224", (64, 96), **small)
+    first, last = adapter.spec.layers
+    assert (first.grid, last.grid) == ((4, 6), (2, 3))
+    probe = AttentionDistance()
+    result = probe.compute(fold(probe, adapter, [range(2)]))
+    rows = captured(adapter, inputs(adapter, noise(4)[:2]))
+    for index, (layer, side) in enumerate(((first, 16), (last, 32))):
+        for head in range(layer.heads):
+            each = [by_definition(w[head], 0, layer.grid[1], side, True) for w in rows[layer.name].numpy()]
+            np.testing.assert_allclose(result.distance[index, head], np.mean(each), rtol=1e-9)
+
+
 def of_matrix(a: np.ndarray, prefix: int, grid: tuple[int, int], patch: int, **parameters: bool) -> float:
     layer = AttentionLayer("blocks.0.attn", 1, grid, prefix)
     names = ("cls", "dist", "reg1", "reg2", "reg3")[:prefix]
