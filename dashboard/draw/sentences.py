@@ -37,7 +37,7 @@ def concentration(name: str, values: np.ndarray, tau: float) -> Concentration:
     return Concentration(name, int(mass_mask(values, tau).sum()), values.size, float(values.sum()))
 
 
-def sentence(found: Sequence[Concentration], tau: float, query: str, head: str, n: int) -> str:
+def sentence(found: Sequence[Concentration], tau: float, query: str, head: str, n: int, *, shares: bool = True) -> str:
     """What the maps say about how concentrated attention is, with n and the convention.
 
     Args:
@@ -46,20 +46,22 @@ def sentence(found: Sequence[Concentration], tau: float, query: str, head: str, 
         query: whose attention it is.
         head: which head, or how heads were reduced.
         n: pictures; of several, the shares of patches are means over them.
+        shares: whether the maps hold shares of attention; their maximum over heads does not, and sums to more than one.
     """
     if not found:
         return ""
     if n == 1:
         rows = [f"{c.patches} of {c.of} patches in {c.name} ({percent(c.patches / c.of)})" for c in found]
     else:
-        shares = {c.name: [other.patches / other.of for other in found if other.name == c.name] for c in found}
-        rows = [f"{percent(sum(values) / len(values))} of the patches in {name}" for name, values in shares.items()]
+        each = {c.name: [other.patches / other.of for other in found if other.name == c.name] for c in found}
+        rows = [f"{percent(sum(values) / len(values))} of the patches in {name}" for name, values in each.items()]
     least, most = (percent(choose(c.share for c in found)) for choose in (min, max))
     onto = least if least == most else f"{least} to {most}"
+    received = f"Patches receive {onto} of all its attention, prefix tokens the rest. " if shares else ""
     return (
         f"{percent(tau)} of what {query} gives to patches falls on {'; '.join(rows)}. "
-        f"Even attention would need {percent(tau)} of the patches. Patches receive {onto} of all its attention, prefix "
-        f"tokens the rest. {head}, n = {n} image{'s' * (n > 1)}{' (means over them)' * (n > 1)}, "
+        f"Even attention would need {percent(tau)} of the patches. {received}"
+        f"{head}, n = {n} image{'s' * (n > 1)}{' (means over them)' * (n > 1)}, "
         "weights as the models used them, not renormalised."
     )
 

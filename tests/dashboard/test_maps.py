@@ -97,6 +97,15 @@ def test_even_attention_needs_its_share_of_the_patches():
     assert "not renormalised" in said
 
 
+def test_a_maximum_over_heads_is_told_without_shares_of_attention():
+    """Each head gives up to all of its attention to other patches, so that the sum of the largest is above one."""
+    found = [sentences.concentration("a", np.full((10, 10), 0.03), 0.6)]
+    said = sentences.sentence(found, 0.6, "the CLS query", "Maximum over heads", 1, shares=False)
+    assert "60 of 100 patches in a" in said
+    assert "of all its attention" not in said
+    assert "300" not in said
+
+
 def test_several_images_are_told_by_their_mean_shares():
     even, half = np.full((10, 10), 0.009), np.zeros((10, 10))
     half[:, :5] = 0.02

@@ -124,7 +124,7 @@ def in_words(
         if one.answering
     }
     whose = choices.QUERY_TEXT[query] + "".join(f" (in {name}: {token})" for name, token in others.items())
-    said = sentences.sentence(counted, tau, whose, which, n=len(found))
+    said = sentences.sentence(counted, tau, whose, which, n=len(found), shares=head != "max")
     if said and point and len(found) > 1:
         across, down = (sentences.percent(value) for value in point)
         said += f" The clicked patch is the one at {across} of the width and {down} of the height, in every image."
