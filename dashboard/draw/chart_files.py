@@ -62,7 +62,7 @@ def _named(axis: str) -> str:
 def _axis(figure: go.Figure, name: str, *, right: bool = False) -> dict[str, Any]:
     """Title, range, ticks and kind of an axis."""
     axis = figure.layout[_named(name)]
-    scale: dict[str, Any] = {"nice": False, "zero": False}
+    scale: dict[str, Any] = {"nice": False, "zero": axis.rangemode == "tozero"}
     if axis.range is not None:
         ends = [10**end for end in axis.range] if axis.type == "log" else list(axis.range)
         scale["domain"] = ends

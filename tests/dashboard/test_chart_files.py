@@ -77,6 +77,13 @@ def test_a_logarithmic_axis_is_one_in_the_file():
     assert abs((places[2] - places[1]) - (places[1] - places[0])) < 0.5
 
 
+def test_an_axis_that_begins_at_zero_does_so_in_the_file():
+    drawn = go.Figure(go.Scatter(x=[1, 2], y=[5, 6], mode="markers", name="a", marker={"color": "#0072B2"}))
+    drawn.update_yaxes(title="up", rangemode="tozero")
+    assert "0" in texts_of(chart_files.svg(drawn, "t"))
+    assert "0" not in texts_of(chart_files.svg(drawn.update_yaxes(rangemode="normal"), "t"))
+
+
 def test_standard_errors_open_marks_and_marks_of_several_sizes_are_drawn():
     drawn = go.Figure()
     drawn.add_scatter(

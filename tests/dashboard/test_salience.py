@@ -96,6 +96,27 @@ def test_the_answer_follows_from_the_numbers() -> None:
     assert "n = 3" in said
 
 
+def test_models_are_compared_on_the_images_whose_objects_both_see() -> None:
+    """Image 1 is not seen by the one and image 0 not by the other: one image is left, and nothing is broadcast."""
+    first = replace(scores([[0.5], [0.9]]), places=(0, 2))
+    second = replace(scores([[0.1], [0.4]]), places=(1, 2))
+    assert first.ahead_of(second) == pytest.approx([0.5])
+    assert "**a** is ahead of **b** by 0.5; one image" in verdict.answer({"a": first, "b": second}, 0.6)
+    three = replace(scores([[0.1], [0.4], [0.2]]), places=(0, 1, 2))
+    assert "paired over images" in verdict.answer({"a": first, "b": three}, 0.6)
+    nowhere = replace(scores([[0.1]]), places=(7,))
+    assert "**a** and **b** see the objects of different images" in verdict.answer({"a": first, "b": nowhere}, 0.6)
+
+
+def test_a_model_is_held_against_its_own_architecture_untrained() -> None:
+    weak = replace(scores([[0.15], [0.16], [0.14]], untrained=True), network="large")
+    strong = replace(scores([[0.6], [0.61], [0.59]], untrained=True), network="small")
+    model = replace(scores([[0.35], [0.36], [0.34]]), network="large")
+    said = verdict.answer({"model": model, "strong": strong, "weak": weak}, 0.6)
+    assert "above the best head of random weights by more than two standard errors." in said
+    assert "not above the best head of random weights" not in said
+
+
 def test_what_does_not_differ_is_not_called_better() -> None:
     noisy = scores([[0.1], [0.9], [0.5]]), scores([[0.8], [0.2], [0.45]])
     assert "too little to tell them apart" in verdict.answer(dict(zip("ab", noisy, strict=True)), 0.6)
@@ -198,7 +219,10 @@ def test_the_sanity_figure_and_sentence() -> None:
     assert all(panel.values.mean() == pytest.approx(1) for panel in row.panels)
     waiting = sanity.row("photo:chelsea", replace(shown, datasets={}), signed=False)
     assert [panel.waiting for panel in waiting.panels] == [True]
+    unknown = dataset.assign(correlation=dataset["correlation"].where(dataset["stage"] != len(stages) - 1))
+    assert f"at 1 of {len(stages)} stages a map is the same everywhere" in correlations.reading({"m": unknown}, "mean")
     said = correlations.reading({"m": dataset}, "mean")
+    assert "the same everywhere" not in said
     first = stages[int(np.flatnonzero(correlation[0] < 0.5)[0])]
     assert f"falls below 0.5 once {first} is random" in said
     assert "−0.1 with everything random" in said

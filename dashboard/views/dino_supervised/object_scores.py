@@ -26,6 +26,8 @@ class Scores:
         area: (image,), the object's share of what the model sees: what an even map's ``mass_inside`` would be.
         untrained: random weights, a baseline too.
         baselines: key of ``BASELINES`` to its scores, one "head" each, over the same images and patches.
+        network: the architecture.
+        places: (image,), which of the chosen images these are; the first ones if empty.
     """
 
     iou: np.ndarray
@@ -34,6 +36,14 @@ class Scores:
     area: np.ndarray
     untrained: bool = False
     baselines: Mapping[str, "Scores"] = field(default_factory=dict)
+    network: str = ""
+    places: tuple[int, ...] = ()
+
+    def ahead_of(self, other: "Scores") -> np.ndarray:
+        """By how much the best head's IoU is above the other's, on each image whose object both see."""
+        pairs = [(one.places or range(len(one.iou)), one.iou[:, one.best]) for one in (self, other)]
+        mine, others = (dict(zip(places, values, strict=True)) for places, values in pairs)
+        return np.array([value - others[place] for place, value in mine.items() if place in others])
 
     @property
     def best(self) -> int:

@@ -40,6 +40,7 @@ def scores_of(model: ModelResult, keys: Mapping[int, tuple[str, str]], tau: floa
     found: list[list[Overlap]] = []
     chance: list[dict[str, Overlap]] = []
     areas = []
+    places = list(keys)
     for place, (picture, key) in keys.items():
         geometry, heads = model.geometries[place], heads_of(dataset, place)
         covered = masks.covered(picture, key, geometry, heads.shape[1:])
@@ -47,15 +48,17 @@ def scores_of(model: ModelResult, keys: Mapping[int, tuple[str, str]], tau: floa
         found.append([overlap(one, mask, geometry, tau, covered) for one in heads])
         chance.append(baselines(mask, geometry, covered, tau))
         areas.append(float(covered.mean()))
-    seen = [place for place, row in enumerate(found) if all(np.isfinite(one.iou) for one in row)]
+    seen = [row for row, ones in enumerate(found) if all(np.isfinite(one.iou) for one in ones)]
     if not seen:
         return None
-    area = np.array(areas)[seen]
+    area, at = np.array(areas)[seen], tuple(places[row] for row in seen)
     return Scores(
-        *_numbers([found[place] for place in seen]),
+        *_numbers([found[row] for row in seen]),
         area,
         "@random:" in model.model,
-        {key: Scores(*_numbers([[chance[place][key]] for place in seen]), area) for key in BASELINES},
+        {key: Scores(*_numbers([[chance[row][key]] for row in seen]), area, places=at) for key in BASELINES},
+        model.spec.name if model.spec else "",
+        at,
     )
 
 

@@ -48,8 +48,10 @@ def answer(scores: Mapping[str, Scores], tau: float) -> str:
 
 
 def _verdict(scores: Mapping[str, Scores], first: str, second: str) -> str:
-    a, b = (scores[name].iou[:, scores[name].best] for name in (first, second))
-    mean, error = mean_and_error(a - b)
+    apart = scores[first].ahead_of(scores[second])
+    if not len(apart):
+        return f"**{first}** and **{second}** see the objects of different images: they are not compared."
+    mean, error = mean_and_error(apart)
     if not np.isfinite(error):
         return f"**{first}** is ahead of **{second}** by {number(mean)}; one image decides nothing."
     ahead = f"{_with(mean, error)}, paired over images"
@@ -60,15 +62,12 @@ def _verdict(scores: Mapping[str, Scores], first: str, second: str) -> str:
 
 def _against_chance(scores: Mapping[str, Scores], trained: Sequence[str], untrained: Sequence[str]) -> list[str]:
     """Which trained models do not beat the best head of random weights, and which not the centre prior."""
-    networks = {name: _best(scores[untrained[0]]) for name in trained if untrained}
-    centres = {name: _best(scores[name].baselines["centre"]) for name in trained if "centre" in scores[name].baselines}
+    networks = {name: _untrained(scores, name, untrained) for name in trained if untrained}
+    centres = {name: scores[name].baselines["centre"] for name in trained if "centre" in scores[name].baselines}
     lines = []
     for what, chance in (("the best head of random weights", networks), ("the centre prior", centres)):
-        ahead = {
-            name: mean_and_error(_best(scores[name]) - base)
-            for name, base in chance.items()
-            if len(base) == len(scores[name].iou) > 1
-        }
+        apart = {name: scores[name].ahead_of(base) for name, base in chance.items()}
+        ahead = {name: mean_and_error(values) for name, values in apart.items() if len(values) > 1}
         missed = [f"**{name}**" for name, (mean, error) in ahead.items() if not mean > 2 * error]
         if missed:
             lines.append(f"By IoU not above {what} by more than two standard errors: {', '.join(missed)}.")
@@ -77,8 +76,10 @@ def _against_chance(scores: Mapping[str, Scores], trained: Sequence[str], untrai
     return lines
 
 
-def _best(one: Scores) -> np.ndarray:
-    return one.iou[:, one.best]
+def _untrained(scores: Mapping[str, Scores], name: str, untrained: Sequence[str]) -> Scores:
+    """The random network of a model's own architecture, where there is one."""
+    own = [other for other in untrained if scores[other].network == scores[name].network]
+    return scores[(own or untrained)[0]]
 
 
 def _share(values: np.ndarray) -> str:

@@ -57,7 +57,10 @@ def reading(datasets: Mapping[str, xr.Dataset], kind: str) -> str:
         where = (
             str(dataset["stage_name"].values[fallen[0]]).replace("embedding", "the embedding") if fallen.size else ""
         )
+        unknown = int(np.isnan(values).sum())
         verdict = f"it falls below 0.5 once {where} is random" if where else "it never falls below 0.5"
+        if unknown:
+            verdict += f"; at {unknown} of {len(values)} stages a map is the same everywhere and has no ranks"
         lines.append(f"**{name}**: {palette.number(last, 2)} with everything random; {verdict}.")
     one = next(iter(datasets.values()))
     n = one.attrs["n"]
