@@ -24,14 +24,6 @@ from tests.dashboard.turning import turn_to
 HOME = str(Path(__file__).parents[2] / "dashboard" / "Home.py")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_a_sheet_shows_the_held_out_scenes_in_order():
     pictures, captions = sheet.grid(18, False, False)
     batch = Scenes(size=sheet.SIDE).batch(range(18, 18 + sheet.SHOWN))

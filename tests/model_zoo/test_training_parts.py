@@ -16,14 +16,6 @@ from model_zoo.training.publish import between
 from tests.model_zoo.trainings import TINY, tiny
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_sines_tell_rows_and_columns_apart_and_random_positions_do_not():
     tables = {}
     for positions in ("random", "sincos"):
